@@ -1,0 +1,239 @@
+"""The Catalog's schema, as readable SQL. Invariants are constraints, not code.
+
+Times (``*_us``) are UTC microseconds since 1970. JSON columns hold the encoding
+of :mod:`wanllmdb._json`: plain JSON, where only non-finite floats are tagged.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x57414E44
+"""``WAND`` in the file header: `file` and we tell a Catalog from any other file."""
+
+SCHEMA_VERSION = 1
+"""``user_version`` of a Catalog written by this library."""
+
+JSON_LIMIT = 1 << 20
+"""Bytes of config or summary JSON kept in the row; beyond it, a blob holds them."""
+
+RUN_KEY_LIMIT = 256
+"""Keys of a run that get their own `run_key` and `run_value` rows."""
+
+STATES = ("running", "finished", "failed", "killed", "crashed")
+
+SCHEMA = """
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE project (
+    id         INTEGER PRIMARY KEY,
+    uid        TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    deleted_us INTEGER,
+    CONSTRAINT project_uid_unique UNIQUE (uid),
+    CONSTRAINT project_name_unique UNIQUE (name)
+) STRICT;
+
+-- One row per recorded execution. `run_id` is the user's id, `uid` ours.
+CREATE TABLE run (
+    id           INTEGER PRIMARY KEY,
+    uid          TEXT NOT NULL,
+    project_id   INTEGER NOT NULL REFERENCES project (id) ON DELETE RESTRICT,
+    run_id       TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    notes        TEXT,
+    run_group    TEXT,
+    job_type     TEXT,
+    state        TEXT NOT NULL DEFAULT 'running',
+    exit_code    INTEGER,
+    error        TEXT,
+    epoch        INTEGER NOT NULL DEFAULT 1,
+    last_step    INTEGER,
+    created_us   INTEGER NOT NULL,
+    started_us   INTEGER NOT NULL,
+    ended_us     INTEGER,
+    updated_us   INTEGER NOT NULL,
+    deleted_us   INTEGER,
+    host         TEXT NOT NULL,
+    pid          INTEGER NOT NULL,
+    identity     TEXT NOT NULL DEFAULT '',
+    dropped_rows INTEGER NOT NULL DEFAULT 0,
+    damage       TEXT,
+    config       TEXT NOT NULL DEFAULT '{}',
+    config_blob  TEXT,
+    summary      TEXT NOT NULL DEFAULT '{}',
+    summary_blob TEXT,
+    environment  TEXT NOT NULL DEFAULT '{}',
+    parent_id    INTEGER REFERENCES run (id) ON DELETE RESTRICT,
+    parent_epoch INTEGER,
+    parent_step  INTEGER,
+    parent_marks TEXT,
+    wide         INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT run_uid_unique UNIQUE (uid),
+    CONSTRAINT run_id_unique_in_project UNIQUE (project_id, run_id),
+    CONSTRAINT run_state_known
+        CHECK (state IN ('running', 'finished', 'failed', 'killed', 'crashed')),
+    CONSTRAINT run_config_bounded
+        CHECK (length(config) <= 1048576 AND json_valid(config)),
+    CONSTRAINT run_summary_bounded
+        CHECK (length(summary) <= 1048576 AND json_valid(summary)),
+    CONSTRAINT run_environment_valid CHECK (json_valid(environment)),
+    CONSTRAINT run_fork_complete CHECK (
+        (parent_id IS NULL) = (parent_step IS NULL)
+        AND (parent_id IS NULL) = (parent_epoch IS NULL)
+        AND (parent_id IS NULL) = (parent_marks IS NULL))
+) STRICT;
+CREATE INDEX run_by_state ON run (project_id, state, started_us);
+CREATE INDEX run_by_start ON run (started_us, id);
+CREATE INDEX run_by_name ON run (name);
+CREATE INDEX run_by_public_id ON run (run_id);
+CREATE INDEX run_by_parent ON run (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX run_in_trash ON run (deleted_us) WHERE deleted_us IS NOT NULL;
+
+CREATE TABLE run_tag (
+    run_id INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    tag    TEXT NOT NULL,
+    CONSTRAINT run_tag_once PRIMARY KEY (run_id, tag)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX run_by_tag ON run_tag (tag, run_id);
+
+-- One row per attempt. `keep_step`: rows of earlier epochs above it are
+-- superseded (NULL: none are; -9223372036854775808: all are).
+CREATE TABLE epoch (
+    run_id      INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    epoch       INTEGER NOT NULL,
+    kind        TEXT NOT NULL,
+    keep_step   INTEGER,
+    first_step  INTEGER NOT NULL,
+    started_us  INTEGER NOT NULL,
+    ended_us    INTEGER,
+    host        TEXT NOT NULL,
+    pid         INTEGER NOT NULL,
+    reverted_us INTEGER,
+    CONSTRAINT epoch_once PRIMARY KEY (run_id, epoch),
+    CONSTRAINT epoch_kind_known
+        CHECK (kind IN ('init', 'resume', 'rewind', 'overwrite', 'fork'))
+) STRICT, WITHOUT ROWID;
+
+-- Streams that init opened. (fence_seq, fence_bytes): how far the log was folded
+-- when its run was last recovered; a file that grew past it is alive after all.
+CREATE TABLE stream (
+    token       TEXT PRIMARY KEY,
+    run_id      INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    epoch       INTEGER NOT NULL,
+    writer      TEXT NOT NULL,
+    creator     INTEGER NOT NULL,
+    opened_us   INTEGER NOT NULL,
+    closed_us   INTEGER,
+    exit_code   INTEGER,
+    fence_seq   INTEGER,
+    fence_bytes INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stream_by_run ON stream (run_id);
+
+-- What a run's numbers came to, for its first 256 keys and every defined metric.
+CREATE TABLE run_key (
+    run_id    INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    key       TEXT NOT NULL,
+    count     INTEGER NOT NULL,
+    nans      INTEGER NOT NULL,
+    last      ANY,
+    last_step INTEGER,
+    min       ANY,
+    max       ANY,
+    mean      REAL,
+    CONSTRAINT run_key_once PRIMARY KEY (run_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX run_by_key_last ON run_key (key, last);
+
+-- The same for the keys beyond, packed: zlib of a JSON list of such rows.
+CREATE TABLE run_keys_packed (
+    run_id INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,
+    rows   BLOB NOT NULL
+) STRICT;
+
+-- Scalars of config (scope 0) and summary (scope 1), flattened with dots, so that
+-- filters and sorts are index scans. run.wide = 1: more than 256 of a scope exist
+-- and the rest is looked up in the JSON.
+CREATE TABLE run_value (
+    run_id INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    scope  INTEGER NOT NULL,
+    key    TEXT NOT NULL,
+    value  ANY,
+    CONSTRAINT run_value_once PRIMARY KEY (run_id, scope, key),
+    CONSTRAINT run_value_scope_known CHECK (scope IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX run_by_value ON run_value (scope, key, value, run_id);
+
+CREATE TABLE metric_definition (
+    run_id   INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    glob     TEXT NOT NULL,
+    options  TEXT NOT NULL,
+    CONSTRAINT metric_definition_once PRIMARY KEY (run_id, glob),
+    CONSTRAINT metric_definition_valid CHECK (json_valid(options))
+) STRICT, WITHOUT ROWID;
+
+-- Files of a run: bytes are in blobs/, named by digest.
+CREATE TABLE run_file (
+    run_id   INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    path     TEXT NOT NULL,
+    digest   TEXT NOT NULL,
+    size     INTEGER NOT NULL,
+    policy   TEXT NOT NULL,
+    source   TEXT,
+    mtime_ns INTEGER NOT NULL,
+    saved_us INTEGER NOT NULL,
+    CONSTRAINT run_file_once PRIMARY KEY (run_id, path),
+    CONSTRAINT run_file_policy_known CHECK (policy IN ('live', 'end', 'now'))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX run_file_by_digest ON run_file (digest);
+
+-- Blobs that a run's log, config or summary refers to.
+CREATE TABLE run_blob (
+    run_id INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    CONSTRAINT run_blob_once PRIMARY KEY (run_id, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE alert (
+    id        INTEGER PRIMARY KEY,
+    run_id    INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    title     TEXT NOT NULL,
+    text      TEXT NOT NULL,
+    level     TEXT NOT NULL,
+    raised_us INTEGER NOT NULL,
+    step      INTEGER,
+    CONSTRAINT alert_level_known CHECK (level IN ('INFO', 'WARN', 'ERROR'))
+) STRICT;
+CREATE INDEX alert_by_run ON alert (run_id, raised_us);
+
+-- Who changed what, when, from and to: written in the change's own transaction.
+CREATE TABLE event (
+    id      INTEGER PRIMARY KEY,
+    at_us   INTEGER NOT NULL,
+    kind    TEXT NOT NULL,
+    entity  TEXT NOT NULL,
+    uid     TEXT NOT NULL,
+    who     TEXT NOT NULL,
+    host    TEXT NOT NULL,
+    op_id   TEXT,
+    before  TEXT,
+    after   TEXT,
+    reason  TEXT
+) STRICT;
+CREATE INDEX event_by_entity ON event (entity, uid, id);
+CREATE INDEX event_by_time ON event (at_us);
+
+-- The hybrid logical clock of each field that syncs (DESIGN section 10).
+CREATE TABLE field_rev (
+    entity TEXT NOT NULL,
+    uid    TEXT NOT NULL,
+    field  TEXT NOT NULL,
+    hlc    INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    CONSTRAINT field_rev_once PRIMARY KEY (entity, uid, field)
+) STRICT, WITHOUT ROWID;
+"""

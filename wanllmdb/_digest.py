@@ -1,0 +1,28 @@
+"""Digests: SHA-256, written with the name of the algorithm."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from wanllmdb.types import Digest
+
+PREFIX = "sha256:"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+
+
+def of_bytes(data: bytes) -> Digest:
+    """The digest of bytes in memory."""
+    return Digest(PREFIX + hashlib.sha256(data).hexdigest())
+
+
+def hex_of(digest: str) -> str:
+    """The hexadecimal part.
+
+    Raises:
+        ValueError: the text is no digest, so it must never become a path.
+    """
+    if not _DIGEST.match(digest):
+        message = f"{digest[:80]!r} is not a sha256 digest"
+        raise ValueError(message)
+    return digest.removeprefix(PREFIX)

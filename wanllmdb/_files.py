@@ -1,0 +1,110 @@
+"""Files: durable replacement, mounts, and what a filesystem can be trusted with."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from wanllmdb.errors import DiskFullError, ReadOnlyError, StoreUnavailableError
+
+NETWORK_FILESYSTEMS = frozenset(
+    "nfs nfs4 cifs smb3 smbfs lustre gpfs beegfs ceph 9p virtiofs afs".split()
+)
+"""Filesystem types, as in mountinfo, whose locks and shared memory cannot be trusted.
+
+Any ``fuse*`` type counts too, by :func:`is_network`.
+"""
+
+
+def make_private_dir(path: Path) -> None:
+    """Create a directory, and its parents, readable by its owner only."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def fsync_dir(path: Path) -> None:
+    """Make renames and new names in a directory survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write every byte; a short count (quota, RLIMIT_FSIZE) goes on where it ended."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_durably(path: Path, data: bytes, tmp_dir: Path, mode: int = 0o600) -> None:
+    """Put a whole file in place: it is there complete, or not at all.
+
+    Written under `tmp_dir` (same filesystem), fsynced, renamed, directory fsynced.
+    """
+    draft = tmp_dir / f"draft-{secrets.token_hex(8)}"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+def filesystem_type(path: Path) -> str:
+    """The filesystem type a path is on, from mountinfo by device; "" where unknown.
+
+    Reading mountinfo never touches the mounts themselves, so a dead NFS server
+    cannot hang it.
+    """
+    try:
+        device = path.stat().st_dev
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in reversed(lines):
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == wanted:
+            return after.split()[0]
+    return ""
+
+
+def is_network(fs_type: str) -> bool:
+    """Whether a filesystem type is shared over a network or by a user process."""
+    return fs_type in NETWORK_FILESYSTEMS or fs_type.startswith("fuse")
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that an ordinary user can still write below a path."""
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def explain_os_error(error: OSError, path: Path) -> Exception:
+    """Turn an operating system's refusal into the error that says what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFullError(
+            f"No space left for {path}.",
+            hint="Free some space, or set WANLLMDB_DIR to a larger disk.",
+            path=str(path),
+        )
+    if error.errno == errno.EROFS:
+        return ReadOnlyError(
+            f"{path} is on a read-only filesystem.",
+            hint="Set WANLLMDB_DIR to a writable directory.",
+            path=str(path),
+        )
+    return StoreUnavailableError(
+        f"{path} cannot be used as uid {os.getuid()}: {error.strerror}.",
+        hint="Set WANLLMDB_DIR to a directory that you may write.",
+        path=str(path),
+    )

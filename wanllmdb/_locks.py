@@ -1,0 +1,148 @@
+"""File locks that the kernel frees when their holder dies.
+
+On Linux an *open file description* lock (``F_OFD_SETLK``): unlike a POSIX lock it is
+not dropped when the process closes another descriptor of the same file. Elsewhere
+``lockf``; there a process must never open a lock file that it owns, which the table
+of owned locks prevents everywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import time
+from pathlib import Path
+
+_OFD_SETLK = getattr(fcntl, "F_OFD_SETLK", None)
+_FLOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, pid
+_BUSY = (errno.EACCES, errno.EAGAIN)
+
+_owned: dict[tuple[int, int], int] = {}
+"""(device, inode) of each lock held here -> its descriptor."""
+
+
+class FileLock:
+    """An exclusive lock held by this process until `release` or its death."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.path = path
+        self._fd = fd
+        stat = os.fstat(fd)
+        self._key = (stat.st_dev, stat.st_ino)
+        _owned[self._key] = fd
+
+    def release(self, *, unlink: bool = False) -> None:
+        """Free the lock, first removing its file if asked."""
+        if self._fd < 0:
+            return
+        if unlink:
+            self.path.unlink(missing_ok=True)
+        _owned.pop(self._key, None)
+        os.close(self._fd)
+        self._fd = -1
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def create_locked(path: Path, tmp_dir: Path, content: bytes) -> FileLock:
+    """Make a lock file that is locked from the first moment it can be seen.
+
+    Made under `tmp_dir`, locked, then linked into place: no other process can find
+    it unlocked while its owner lives.
+
+    Raises:
+        FileExistsError: the path exists.
+        OSError: the filesystem refused.
+    """
+    draft = tmp_dir / f"lock-{os.getpid()}-{path.name}"
+    fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, content)
+        if not _try_lock(fd, fcntl.LOCK_EX):
+            message = f"a new file is locked already: {draft}"
+            raise OSError(errno.EAGAIN, message)
+        os.link(draft, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+    return FileLock(fd, path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process, this one included, holds the lock of a file.
+
+    A file that is gone is not held. Probing takes a shared lock for a moment, so two
+    probers do not take each other for the owner.
+    """
+    try:
+        stat = path.stat()
+        if (stat.st_dev, stat.st_ino) in _owned:
+            return True
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
+
+
+def try_acquire(path: Path) -> FileLock | None:
+    """Take the lock of a file, made if need be; None if another holds it now.
+
+    Two threads of one process exclude each other too.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    stat = os.fstat(fd)
+    if (stat.st_dev, stat.st_ino) in _owned or not _try_lock(fd, fcntl.LOCK_EX):
+        # With lockf, closing here would free a lock of ours; with OFD it does not.
+        os.close(fd)
+        return None
+    return FileLock(fd, path)
+
+
+def acquire(path: Path, timeout: float) -> FileLock | None:
+    """Take the lock of a file, waiting up to `timeout` seconds; None if in vain."""
+    deadline = time.monotonic() + timeout
+    while True:
+        lock = try_acquire(path)
+        if lock is not None or time.monotonic() >= deadline:
+            return lock
+        time.sleep(0.01)
+
+
+def forget_after_fork() -> None:
+    """In a forked child: close inherited lock descriptors, own nothing.
+
+    The locks belong to the parent's open file descriptions and stay held there.
+    """
+    for fd in _owned.values():
+        try:
+            os.close(fd)
+        except OSError:  # closed meanwhile by the program itself
+            pass
+    _owned.clear()
+
+
+def _try_lock(fd: int, mode: int) -> bool:
+    try:
+        if _OFD_SETLK is None:
+            fcntl.lockf(fd, mode | fcntl.LOCK_NB)
+        else:
+            kind = fcntl.F_WRLCK if mode == fcntl.LOCK_EX else fcntl.F_RDLCK
+            fcntl.fcntl(
+                fd, _OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
+            )
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        raise
+    return True

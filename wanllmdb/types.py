@@ -1,0 +1,208 @@
+"""Frozen records and the words that cross layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, NewType, TypeAlias
+
+JSONValue: TypeAlias = Any
+"""A value that JSON can hold: None, bool, int, float, str, list or dict of these."""
+
+Digest = NewType("Digest", str)
+"""``sha256:`` and 64 hexadecimal digits."""
+
+Durability = Literal["process", "interval", "sync", "buffered"]
+Mode = Literal["local", "offline", "online", "disabled"]
+
+ALL_STEPS_SUPERSEDED = -(1 << 63)
+"""`keep_step` of an epoch that hides every earlier row."""
+
+INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
+
+
+class State(StrEnum):
+    """The state of a run."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    KILLED = "killed"
+    CRASHED = "crashed"
+
+
+class AlertLevel(StrEnum):
+    """How grave an alert is, with W&B's names."""
+
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"
+
+
+class Kind(StrEnum):
+    """What a log stream holds, as it stands in file names."""
+
+    METRICS = "metrics"
+    CONSOLE = "console"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the Store is, and by which rule it was found."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """Who wrote a stream: its name, its run's epoch and the writer's name."""
+
+    token: str
+    epoch: int
+    writer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a segment that are no frames, skipped by the decoder.
+
+    Attributes:
+        segment: File name of the segment.
+        offset: First byte skipped.
+        bytes: How many were skipped.
+        rows: Rows known lost besides (their schema definition was in a gap).
+        torn: True for an incomplete end, which every killed writer may leave;
+            False for damage in the middle.
+    """
+
+    segment: str
+    offset: int
+    bytes: int
+    rows: int
+    torn: bool
+
+    def __str__(self) -> str:
+        """Render for a person: which file, where, how much."""
+        what = "torn end" if self.torn else "damaged bytes"
+        lost = f", {self.rows} rows without their schema" if self.rows else ""
+        return f"{self.segment}: {self.bytes} {what} at offset {self.offset}{lost}"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One attempt of a run; see table `epoch`."""
+
+    number: int
+    kind: str
+    keep_step: int | None
+    first_step: int
+    started_us: int
+    ended_us: int | None
+    reverted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a forked run takes over from the run it was forked from."""
+
+    run_pk: int
+    uid: str
+    epoch: int
+    step: int
+    marks: Mapping[str, int]
+    """Rows of each stream that existed when the fork was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One row of `run` with its project and tags; times in microseconds UTC."""
+
+    pk: int
+    uid: str
+    project: str
+    run_id: str
+    name: str
+    notes: str | None
+    group: str | None
+    job_type: str | None
+    state: State
+    exit_code: int | None
+    error: str | None
+    epoch: int
+    last_step: int | None
+    created_us: int
+    started_us: int
+    ended_us: int | None
+    deleted_us: int | None
+    host: str
+    pid: int
+    dropped_rows: int
+    damage: str | None
+    config_json: str
+    config_blob: str | None
+    summary_json: str
+    summary_blob: str | None
+    environment_json: str
+    parent: Parent | None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """One file that a run saved; its bytes are the blob named by `digest`."""
+
+    path: str
+    digest: Digest
+    size: int
+    policy: str
+    source: str | None
+    mtime_ns: int
+    saved_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One recorded change; see table `event`."""
+
+    at_us: int
+    kind: str
+    entity: str
+    uid: str
+    who: str
+    host: str
+    op_id: str | None
+    before: JSONValue
+    after: JSONValue
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something a run asked people to look at."""
+
+    title: str
+    text: str
+    level: AlertLevel
+    raised_us: int
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What a run is created with."""
+
+    uid: str
+    project: str
+    run_id: str
+    name: str
+    notes: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: tuple[str, ...] = ()
+    config: Mapping[str, JSONValue] = field(default_factory=dict)
+    identity: str = ""
+    parent: Parent | None = None
