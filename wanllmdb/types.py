@@ -206,3 +206,26 @@ class NewRun:
     config: Mapping[str, JSONValue] = field(default_factory=dict)
     identity: str = ""
     parent: Parent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStats:
+    """What the visible values of one key came to.
+
+    Attributes:
+        count: Values logged, NaN included.
+        nans: How many of them were NaN; these are in none of the numbers below.
+        last: The last value in total order.
+        last_step: Its step.
+        min: Smallest number, None if there was none.
+        max: Largest number.
+        mean: Mean of the numbers, to double rounding.
+    """
+
+    count: int
+    nans: int
+    last: JSONValue
+    last_step: int | None
+    min: float | int | None
+    max: float | int | None
+    mean: float | None

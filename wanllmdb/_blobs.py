@@ -1,0 +1,104 @@
+"""Content-addressed files: ``blobs/sha256/ab/<hex>``, each content once.
+
+A blob appears complete and durable, or not at all, and its name is checked against
+its bytes when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO
+
+from wanllmdb import _digest, _files
+from wanllmdb.errors import DigestMismatchError, MissingBlobError
+from wanllmdb.types import Digest
+
+_CHUNK = 1 << 20
+
+
+class Blobs:
+    """The blobs of one Store."""
+
+    def __init__(self, root: Path, tmp_dir: Path) -> None:
+        self._root = root / "sha256"
+        self._tmp = tmp_dir
+
+    def path_of(self, digest: str) -> Path:
+        """Where a blob is, or would be."""
+        name = _digest.hex_of(digest)
+        return self._root / name[:2] / name
+
+    def put_bytes(self, data: bytes) -> Digest:
+        """Store bytes; durable on return."""
+        digest = _digest.of_bytes(data)
+        path = self.path_of(digest)
+        if path.exists():
+            os.utime(path)  # young again, for gc
+            return digest
+        _files.make_private_dir(path.parent)
+        _files.write_durably(path, data, self._tmp, mode=0o400)
+        return digest
+
+    def put_file(self, source: Path) -> tuple[Digest, int]:
+        """Store a copy of a file's bytes, streaming; durable on return.
+
+        Returns:
+            Its digest, and its size in bytes.
+
+        Raises:
+            OSError: the source cannot be read, or the Store not written.
+        """
+        draft = self._tmp / f"blob-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            with source.open("rb") as reader:
+                fd = os.open(draft, flags, 0o400)
+                with os.fdopen(fd, "wb") as writer:
+                    digest, size = _copy(reader, writer)
+                    writer.flush()
+                    os.fsync(writer.fileno())
+            path = self.path_of(digest)
+            if path.exists():
+                os.utime(path)
+                return digest, size
+            _files.make_private_dir(path.parent)
+            draft.rename(path)
+            _files.fsync_dir(path.parent)
+            return digest, size
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a blob, checked against its name.
+
+        Raises:
+            MissingBlobError: it is not there.
+            DigestMismatchError: its bytes changed.
+        """
+        try:
+            data = self.path_of(digest).read_bytes()
+        except FileNotFoundError:
+            raise MissingBlobError(
+                f"The blob {digest} is missing.",
+                hint="Restore it from a backup.",
+                digest=digest,
+            ) from None
+        if _digest.of_bytes(data) != digest:
+            raise DigestMismatchError(
+                f"The bytes of blob {digest} have changed.",
+                hint="Restore it from a backup.",
+                digest=digest,
+            )
+        return data
+
+
+def _copy(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:
+    digest, size = hashlib.sha256(), 0
+    while chunk := reader.read(_CHUNK):
+        digest.update(chunk)
+        writer.write(chunk)
+        size += len(chunk)
+    return Digest(_digest.PREFIX + digest.hexdigest()), size

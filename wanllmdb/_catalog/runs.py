@@ -1,0 +1,365 @@
+"""Runs: creating, finding, changing, finishing, deleting."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wanllmdb import _clock, _json, _names
+from wanllmdb._catalog import events, filters, projects
+from wanllmdb.errors import AmbiguousNameError, InvalidInputError, RunNotFoundError
+from wanllmdb.types import Epoch, JSONValue, NewRun, Parent, RunRecord, State
+
+_SELECT = """
+SELECT run.id, run.uid, project.name AS project, run.run_id, run.name, run.notes,
+    run.run_group, run.job_type, run.state, run.exit_code, run.error, run.epoch,
+    run.last_step, run.created_us, run.started_us, run.ended_us, run.deleted_us,
+    run.host, run.pid, run.dropped_rows, run.damage, run.config, run.config_blob,
+    run.summary, run.summary_blob, run.environment, run.parent_id, run.parent_epoch,
+    run.parent_step, run.parent_marks,
+    (SELECT uid FROM run AS parent WHERE parent.id = run.parent_id) AS parent_uid,
+    (SELECT json_group_array(tag) FROM run_tag WHERE run_tag.run_id = run.id) AS tags
+FROM run JOIN project ON project.id = run.project_id
+"""
+_EDITABLE = {
+    "name": "name",
+    "notes": "notes",
+    "group": "run_group",
+    "job_type": "job_type",
+}
+
+
+def insert(connection: sqlite3.Connection, new: NewRun, pid: int) -> int:
+    """Add a run in state running and its first epoch; return its key."""
+    now = _clock.now_us()
+    project = projects.ensure(connection, new.project)
+    parent = new.parent
+    cursor = connection.execute(
+        "INSERT INTO run (uid, project_id, run_id, name, notes, run_group, job_type,"
+        " created_us, started_us, updated_us, host, pid, identity, parent_id,"
+        " parent_epoch, parent_step, parent_marks)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            new.uid, project, new.run_id, new.name, new.notes, new.group,
+            new.job_type, now, now, now, events.host_name(), pid, new.identity,
+            parent and parent.run_pk, parent and parent.epoch, parent and parent.step,
+            parent and _json.dumps(dict(parent.marks)),
+        ),
+    )  # fmt: skip
+    assert cursor.lastrowid is not None
+    add_tags(connection, cursor.lastrowid, new.tags)
+    events.record(connection, "create", "run", new.uid, after=new.name)
+    return cursor.lastrowid
+
+
+def next_number(connection: sqlite3.Connection, project: str) -> int:
+    """The number that a generated name ends with: runs so far, plus one."""
+    row = connection.execute(
+        "SELECT count(*) FROM run JOIN project ON project.id = run.project_id"
+        " WHERE project.name = ?",
+        (project,),
+    )
+    return int(row.fetchone()[0]) + 1
+
+
+def add_epoch(
+    connection: sqlite3.Connection,
+    pk: int,
+    kind: str,
+    pid: int,
+    *,
+    first_step: int = 0,
+    keep_step: int | None = None,
+) -> int:
+    """Open the next epoch of a run, which makes it running; return its number."""
+    row = connection.execute(
+        "SELECT coalesce(max(epoch), 0) + 1 FROM epoch WHERE run_id = ?", (pk,)
+    )
+    number: int = row.fetchone()[0]
+    now, host = _clock.now_us(), events.host_name()
+    connection.execute(
+        "INSERT INTO epoch (run_id, epoch, kind, keep_step, first_step, started_us,"
+        " host, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (pk, number, kind, keep_step, first_step, now, host, pid),
+    )
+    connection.execute(
+        "UPDATE run SET epoch = ?, state = 'running', exit_code = NULL, error = NULL,"
+        " ended_us = NULL, deleted_us = NULL, host = ?, pid = ?, updated_us = ?"
+        " WHERE id = ?",
+        (number, host, pid, now, pk),
+    )
+    if number > 1:
+        uid = connection.execute("SELECT uid FROM run WHERE id = ?", (pk,)).fetchone()
+        events.record(
+            connection, kind, "run", uid[0], before=keep_step, after=number
+        )
+    return number
+
+
+def epochs(connection: sqlite3.Connection, pk: int) -> list[Epoch]:
+    """All epochs of a run, in order."""
+    rows = connection.execute(
+        "SELECT epoch, kind, keep_step, first_step, started_us, ended_us,"
+        " reverted_us IS NOT NULL FROM epoch WHERE run_id = ? ORDER BY epoch",
+        (pk,),
+    )
+    return [Epoch(*row[:6], bool(row[6])) for row in rows]
+
+
+def revert_epochs(connection: sqlite3.Connection, record: RunRecord, to: int) -> None:
+    """Hide every epoch after `to`, so that what they superseded shows again."""
+    changed = connection.execute(
+        "UPDATE epoch SET reverted_us = ? WHERE run_id = ? AND epoch > ?"
+        " AND reverted_us IS NULL",
+        (_clock.now_us(), record.pk, to),
+    )
+    connection.execute(
+        "UPDATE epoch SET reverted_us = NULL WHERE run_id = ? AND epoch <= ?",
+        (record.pk, to),
+    )
+    if changed.rowcount == 0:
+        raise InvalidInputError(
+            f"Run {record.run_id} has no epoch after {to}.",
+            hint="`wanllmdb show` lists its epochs.",
+        )
+    events.record(connection, "revert", "run", record.uid, after=to)
+
+
+def add_stream(
+    connection: sqlite3.Connection,
+    pk: int,
+    token: str,
+    epoch: int,
+    writer: str,
+    *,
+    creator: bool,
+) -> None:
+    """Register a stream that `init` opened."""
+    connection.execute(
+        "INSERT INTO stream (token, run_id, epoch, writer, creator, opened_us)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (token, pk, epoch, writer, creator, _clock.now_us()),
+    )
+
+
+def close_stream(connection: sqlite3.Connection, token: str, exit_code: int) -> None:
+    """Note that a stream's writer finished."""
+    connection.execute(
+        "UPDATE stream SET closed_us = ?, exit_code = ? WHERE token = ?",
+        (_clock.now_us(), exit_code, token),
+    )
+
+
+def set_ended(
+    connection: sqlite3.Connection,
+    pk: int,
+    state: State,
+    *,
+    ended_us: int,
+    exit_code: int | None = None,
+    error: str | None = None,
+) -> None:
+    """Give a run and its current epoch an end."""
+    connection.execute(
+        "UPDATE run SET state = ?, exit_code = ?, error = ?, ended_us = ?,"
+        " updated_us = ? WHERE id = ?",
+        (state, exit_code, error, ended_us, _clock.now_us(), pk),
+    )
+    connection.execute(
+        "UPDATE epoch SET ended_us = ? WHERE run_id = ? AND epoch ="
+        " (SELECT epoch FROM run WHERE id = ?)",
+        (ended_us, pk, pk),
+    )
+
+
+def read(connection: sqlite3.Connection, pk: int) -> RunRecord:
+    """The run of a key.
+
+    Raises:
+        RunNotFoundError: it was purged.
+    """
+    row = connection.execute(f"{_SELECT} WHERE run.id = ?", (pk,)).fetchone()
+    if row is None:
+        raise RunNotFoundError("That run was purged.", hint="List the runs again.")
+    return _record(row)
+
+
+def find(
+    connection: sqlite3.Connection, project: str, run_id: str
+) -> RunRecord | None:
+    """The run with an exact id, in the trash or not, or None."""
+    row = connection.execute(
+        f"{_SELECT} WHERE project.name = ? AND run.run_id = ?", (project, run_id)
+    ).fetchone()
+    return None if row is None else _record(row)
+
+
+def find_many(
+    connection: sqlite3.Connection,
+    *,
+    project: str | None = None,
+    condition: str | Mapping[str, Any] | None = None,
+    order: str | Sequence[str] | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+    deleted: bool = False,
+) -> list[RunRecord]:
+    """Runs by project, filter and order, in one statement.
+
+    Raises:
+        FilterError: the filter or the order cannot be parsed.
+    """
+    where, values = filters.compile_filters(condition, _clock.now_us())
+    ordering = filters.compile_order(order)
+    parts = [where, f"run.deleted_us IS {'NOT ' if deleted else ''}NULL"]
+    if project is not None:
+        parts.append("project.name = ?")
+        values = [*values, project]
+    rows = connection.execute(
+        f"{_SELECT} {ordering.joins} WHERE {' AND '.join(f'({p})' for p in parts)}"
+        f" ORDER BY {ordering.clause} LIMIT ? OFFSET ?",
+        (
+            *ordering.join_params, *values, *ordering.params,
+            -1 if limit is None else limit, offset,
+        ),
+    )  # fmt: skip
+    return [_record(row) for row in rows]
+
+
+def select(
+    connection: sqlite3.Connection,
+    selector: str,
+    project: str | None = None,
+    *,
+    deleted: bool = False,
+) -> RunRecord:
+    """The run that a person means: exact id, else unique name, else unique prefix.
+
+    ``@last`` and ``@last~N`` count back from the newest; ``@best:KEY`` is the run with
+    the smallest summary value of KEY.
+
+    Raises:
+        RunNotFoundError: nothing fits.
+        AmbiguousNameError: several runs fit; the message lists them.
+    """
+    state = f"run.deleted_us IS {'NOT ' if deleted else ''}NULL"
+    scope, values = (state, []) if project is None else (
+        f"{state} AND project.name = ?", [project],
+    )  # fmt: skip
+    if selector.startswith("@"):
+        return _special(connection, selector, project)
+    prefix = selector.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+    for test, value in (
+        ("run.run_id = ?", selector),
+        ("run.name = ?", selector),
+        (r"run.run_id LIKE ? ESCAPE '\'", f"{prefix}%"),
+    ):
+        rows = connection.execute(
+            f"{_SELECT} WHERE {scope} AND {test} ORDER BY run.started_us DESC LIMIT 6",
+            (*values, value),
+        ).fetchall()
+        if len(rows) == 1:
+            return _record(rows[0])
+        if rows:
+            found = ", ".join(f"{r['project']}/{r['run_id']} ({r['name']})" for r in rows)
+            raise AmbiguousNameError(
+                f"{selector!r} fits several runs: {found}.",
+                hint="Give the project and the full id.",
+                run=selector,
+            )
+    where = f" in project {project!r}" if project else ""
+    raise RunNotFoundError(
+        f"There is no run {selector!r}{where}.",
+        hint="`wanllmdb ls` shows the runs.",
+        run=selector,
+    )
+
+
+def update(
+    connection: sqlite3.Connection, record: RunRecord, changes: Mapping[str, str | None]
+) -> None:
+    """Change name, notes, group or job_type of a run."""
+    for field, value in changes.items():
+        column = _EDITABLE[field]
+        clean = None if value is None else _names.text(value, field)
+        connection.execute(
+            f"UPDATE run SET {column} = ?, updated_us = ? WHERE id = ?",
+            (clean, _clock.now_us(), record.pk),
+        )
+        events.record(
+            connection, f"set {field}", "run", record.uid,
+            before=getattr(record, field), after=clean,
+        )  # fmt: skip
+    events.touch_fields(connection, "run", record.uid, changes)
+
+
+def add_tags(connection: sqlite3.Connection, pk: int, tags: Sequence[str]) -> None:
+    """Add tags; those already there stay."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO run_tag VALUES (?, ?)", [(pk, tag) for tag in tags]
+    )
+
+
+def remove_tags(connection: sqlite3.Connection, pk: int, tags: Sequence[str]) -> None:
+    """Remove tags; those absent are no matter."""
+    connection.executemany(
+        "DELETE FROM run_tag WHERE run_id = ? AND tag = ?", [(pk, t) for t in tags]
+    )
+
+
+def set_deleted(
+    connection: sqlite3.Connection, record: RunRecord, *, deleted: bool
+) -> None:
+    """Move a run to the trash or out of it."""
+    connection.execute(
+        "UPDATE run SET deleted_us = ? WHERE id = ?",
+        (_clock.now_us() if deleted else None, record.pk),
+    )
+    if not deleted:
+        connection.execute(
+            "UPDATE project SET deleted_us = NULL WHERE name = ?", (record.project,)
+        )
+    kind = "delete" if deleted else "restore"
+    events.record(connection, kind, "run", record.uid)
+    events.touch_fields(connection, "run", record.uid, ["deleted"])
+
+
+def _special(
+    connection: sqlite3.Connection, selector: str, project: str | None
+) -> RunRecord:
+    head, _, tail = selector[1:].partition("~")
+    if head == "last" and (not tail or tail.isdigit()):
+        found = find_many(
+            connection, project=project, limit=1, offset=int(tail or 0)
+        )
+    elif selector.startswith("@best:"):
+        found = find_many(
+            connection, project=project, limit=1, order=f"+summary.{selector[6:]}"
+        )
+    else:
+        raise InvalidInputError(
+            f"{selector!r} is no run selector.", hint="Use @last, @last~N, @best:KEY."
+        )
+    if not found:
+        raise RunNotFoundError(
+            f"No run fits {selector!r}.", hint="`wanllmdb ls` shows the runs."
+        )
+    return found[0]
+
+
+def _record(row: sqlite3.Row) -> RunRecord:
+    *fields, parent_id, parent_epoch, parent_step, marks, parent_uid, tags = row
+    parent = None
+    if parent_id is not None:
+        parent = Parent(
+            parent_id, parent_uid, parent_epoch, parent_step, _json.loads(marks)
+        )
+    fields[8] = State(fields[8])
+    return RunRecord(*fields, parent, tuple(_json.loads(tags)))
+
+
+def environment(record: RunRecord) -> dict[str, JSONValue]:
+    """What was captured of a run's surroundings."""
+    value: dict[str, JSONValue] = _json.loads(record.environment_json)
+    return value

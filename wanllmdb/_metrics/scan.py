@@ -1,0 +1,365 @@
+"""From decoded streams to one exact table: visible rows, merged, in step order.
+
+Within a writer the rows of one step merge, per key the last in total order wins;
+rows of different writers never merge. NumPy and pyarrow load when this is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wanllmdb import _json
+from wanllmdb._metrics.decode import ObjectRow, Segment, ShapeRows
+from wanllmdb.types import INT64_MAX, INT64_MIN, JSONValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+JSON_METADATA = {b"wanllmdb.encoding": b"json"}
+"""Marks a column of JSON text: its key held values that share no Arrow type."""
+
+_EXACT_FLOAT_INT = 1 << 53
+_DTYPES = {"d": "<f8", "q": "<i8", "b": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleStream:
+    """A stream's segments, and the greatest step that is not superseded."""
+
+    token: str
+    epoch: int
+    writer: str
+    segments: Iterable[Segment]
+    limit: int | None = None
+    max_rows: int | None = None
+    """Rows from this ordinal on are left out: the fork was made before them."""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Columns of the rows themselves, one list item per block."""
+
+    steps: list[NDArray[np.int64]] = field(default_factory=list)
+    times: list[NDArray[np.int64]] = field(default_factory=list)
+    ordinals: list[NDArray[np.int64]] = field(default_factory=list)
+    epochs: list[NDArray[np.int64]] = field(default_factory=list)
+    tokens: list[NDArray[np.int64]] = field(default_factory=list)
+    writers: list[NDArray[np.int64]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Part:
+    """Values of one key and type: row numbers and values, side by side."""
+
+    code: str
+    rows: NDArray[np.int64]
+    values: Any
+
+
+class Scan:
+    """All visible rows of a run, ready to be asked for columns.
+
+    Args:
+        streams: The run's streams.
+        keys: Keys wanted; None for all.
+        resolve: Turns a stored value into the user's (blob references).
+    """
+
+    def __init__(
+        self,
+        streams: Iterable[VisibleStream],
+        keys: Sequence[str] | None = None,
+        resolve: Callable[[JSONValue], JSONValue] = lambda value: value,
+    ) -> None:
+        import numpy as np
+
+        self._np = np
+        self._wanted = None if keys is None else frozenset(keys)
+        self._resolve = resolve
+        self._parts: dict[str, list[_Part]] = {}
+        self._rows = _Rows()
+        self._count = 0
+        self.writers: list[str] = []
+        for rank, stream in enumerate(sorted(streams, key=lambda s: s.token)):
+            for decoded in stream.segments:
+                for block in decoded.shaped:
+                    self._add_shaped(block, stream, rank)
+                if decoded.objects:
+                    self._add_objects(decoded.objects, stream, rank)
+        self._order()
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys found, in the order of first appearance."""
+        return list(self._parts)
+
+    def table(self, start_us: int) -> pa.Table:
+        """An Arrow table: `_step, _timestamp, _runtime, _writer`, then the keys.
+
+        Args:
+            start_us: When the run started, for `_runtime` (seconds).
+        """
+        import pyarrow as pa
+
+        np = self._np
+        seconds = self._times / 1e6
+        names = pa.DictionaryArray.from_arrays(
+            pa.array(self._writer_ids.astype(np.int32)), pa.array(self.writers or [""])
+        )
+        columns = {
+            "_step": pa.array(self._steps),
+            "_timestamp": pa.array(seconds),
+            "_runtime": pa.array((self._times - start_us) / 1e6),
+            "_writer": names.cast(pa.string()),
+        }
+        fields = [pa.field(name, column.type) for name, column in columns.items()]
+        arrays = list(columns.values())
+        for key, parts in self._parts.items():
+            array, metadata = self._column(parts)
+            fields.append(pa.field(key, array.type, metadata=metadata))
+            arrays.append(array)
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+    def dicts(self, start_us: int) -> Iterator[dict[str, JSONValue]]:
+        """Each row as a dict of Python's own types; keys it lacks are absent."""
+        columns = []
+        for key, parts in self._parts.items():
+            cells: list[Any] = [_ABSENT] * self._groups
+            for part in self._one_per_cell([p for p in parts if p.code != "n"]):
+                values = part.values
+                if not isinstance(values, list):
+                    values = values.tolist()
+                for row, value in zip(self._target(part).tolist(), values, strict=True):
+                    cells[row] = value
+            for part in parts:  # None shows only where nothing else was logged
+                for row in self._target(part).tolist() if part.code == "n" else ():
+                    cells[row] = None if cells[row] is _ABSENT else cells[row]
+            columns.append((key, cells))
+        for index in range(self._groups):
+            time_us = int(self._times[index])
+            row: dict[str, JSONValue] = {
+                "_step": int(self._steps[index]),
+                "_timestamp": time_us / 1e6,
+                "_runtime": (time_us - start_us) / 1e6,
+                "_writer": self.writers[self._writer_ids[index]],
+            }
+            for key, cells in columns:
+                if cells[index] is not _ABSENT:
+                    row[key] = cells[index]
+            yield row
+
+    def _add_shaped(self, block: ShapeRows, stream: VisibleStream, rank: int) -> None:
+        np = self._np
+        head = [("crc", "<u4"), ("ws", "<u4"), ("step", "<i8"), ("time", "<i8")]
+        cells: list[tuple[str, str]] = []
+        for index, (_, code) in enumerate(block.shape.present):
+            cells.append((f"v{index}", _DTYPES[code]))
+            if code == "b":
+                cells.append((f"p{index}", "V7"))
+        raw = np.frombuffer(block.frames, np.dtype(head + cells))
+        ordinals = np.asarray(block.ordinals, np.int64)
+        kept = self._visible(raw["step"], ordinals, stream)
+        if kept is not None:
+            raw, ordinals = raw[kept], ordinals[kept]
+        if not len(raw):
+            return
+        rows = self._add_rows(raw["step"], raw["time"], ordinals, stream, rank)
+        for index, (key, code) in enumerate(block.shape.present):
+            if self._wants(key):
+                self._add_part(key, _Part(code, rows, raw[f"v{index}"]))
+        for key, code in zip(block.shape.keys, block.shape.codes, strict=True):
+            if code == "n" and self._wants(key):
+                self._add_part(key, _Part("n", rows, [None] * len(rows)))
+
+    def _add_objects(
+        self, objects: list[ObjectRow], stream: VisibleStream, rank: int
+    ) -> None:
+        np = self._np
+        steps = np.array([o.step for o in objects], np.int64)
+        times = np.array([o.time_us for o in objects], np.int64)
+        ordinals = np.array([o.ordinal for o in objects], np.int64)
+        kept = self._visible(steps, ordinals, stream)
+        if kept is not None:
+            steps, times, ordinals = steps[kept], times[kept], ordinals[kept]
+            objects = [o for o, keep in zip(objects, kept, strict=True) if keep]
+        if not objects:
+            return
+        rows = self._add_rows(steps, times, ordinals, stream, rank)
+        gathered: dict[tuple[str, str], tuple[list[int], list[Any]]] = {}
+        for row, item in zip(rows.tolist(), objects, strict=True):
+            for key, stored in item.values.items():
+                if self._wants(key):
+                    value = self._resolve(stored)
+                    at, values = gathered.setdefault((key, _code(value)), ([], []))
+                    at.append(row)
+                    values.append(value)
+        for (key, code), (at, values) in gathered.items():
+            cells: Any = values
+            if code in _DTYPES:
+                cells = np.array(values, _DTYPES[code])
+            self._add_part(key, _Part(code, np.array(at, np.int64), cells))
+
+    def _wants(self, key: str) -> bool:
+        return self._wanted is None or key in self._wanted
+
+    def _visible(
+        self, steps: NDArray[np.int64], ordinals: NDArray[np.int64], s: VisibleStream
+    ) -> NDArray[np.bool_] | None:
+        if s.limit is None and s.max_rows is None:
+            return None
+        kept = self._np.ones(len(steps), bool)
+        if s.limit is not None:
+            kept &= steps <= s.limit
+        if s.max_rows is not None:
+            kept &= ordinals < s.max_rows
+        return kept
+
+    def _add_rows(
+        self,
+        steps: NDArray[np.int64],
+        times: NDArray[np.int64],
+        ordinals: NDArray[np.int64],
+        stream: VisibleStream,
+        rank: int,
+    ) -> NDArray[np.int64]:
+        np = self._np
+        count = len(steps)
+        if stream.writer not in self.writers:
+            self.writers.append(stream.writer)
+        self._rows.steps.append(steps)
+        self._rows.times.append(times)
+        self._rows.ordinals.append(ordinals)
+        self._rows.epochs.append(np.full(count, stream.epoch, np.int64))
+        self._rows.tokens.append(np.full(count, rank, np.int64))
+        writer = self.writers.index(stream.writer)
+        self._rows.writers.append(np.full(count, writer, np.int64))
+        rows = np.arange(self._count, self._count + count)
+        self._count += count
+        return rows
+
+    def _add_part(self, key: str, part: _Part) -> None:
+        self._parts.setdefault(key, []).append(part)
+
+    def _order(self) -> None:
+        """Find each row's place in total order and its group in the result."""
+        np = self._np
+
+        def joined(blocks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+            return np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+
+        steps, times = joined(self._rows.steps), joined(self._rows.times)
+        writers, tokens = joined(self._rows.writers), joined(self._rows.tokens)
+        self._rank: NDArray[np.int64] | None = None
+        one_stream = len(tokens) == 0 or bool(np.all(tokens == tokens[0]))
+        if one_stream and bool(np.all(steps[1:] > steps[:-1])):
+            # The common case: nothing to merge, the file is in order already.
+            self._group = np.arange(len(steps))
+            self._steps, self._times, self._writer_ids = steps, times, writers
+            self._groups = len(steps)
+            return
+        order = np.lexsort(
+            (joined(self._rows.ordinals), tokens, times // 1000, joined(self._rows.epochs))
+        )
+        self._rank = np.empty(len(order), np.int64)
+        self._rank[order] = np.arange(len(order))
+        by_group = np.lexsort((self._rank, writers, steps))
+        changed = np.ones(len(order), bool)
+        changed[1:] = (np.diff(steps[by_group]) != 0) | (np.diff(writers[by_group]) != 0)
+        number = np.cumsum(changed) - 1
+        self._group = np.empty(len(order), np.int64)
+        self._group[by_group] = number
+        self._groups = int(number[-1]) + 1 if len(number) else 0
+        last = np.flatnonzero(np.append(changed[1:], True)) if len(number) else number
+        chosen = by_group[last]  # the last row of a group gives it its time
+        self._steps, self._times = steps[chosen], times[chosen]
+        self._writer_ids = writers[chosen]
+
+    def _target(self, part: _Part) -> NDArray[np.int64]:
+        """The result rows of a part, which is first put in total order."""
+        if self._rank is not None:
+            rank = self._rank[part.rows]
+            if bool(self._np.any(rank[1:] < rank[:-1])):
+                order = self._np.argsort(rank, kind="stable")
+                part.rows = part.rows[order]
+                if isinstance(part.values, list):
+                    part.values = [part.values[i] for i in order]
+                else:
+                    part.values = part.values[order]
+        return self._group[part.rows]
+
+    def _column(self, parts: list[_Part]) -> tuple[pa.Array, dict[bytes, bytes] | None]:
+        import pyarrow as pa
+
+        np = self._np
+        parts = self._one_per_cell([p for p in parts if p.code != "n"])
+        codes = {part.code for part in parts}
+        if codes == {"d", "q"} and all(
+            part.code == "d" or bool(np.all(np.abs(part.values) <= _EXACT_FLOAT_INT))
+            for part in parts
+        ):
+            codes = {"d"}
+        if len(codes) == 1 and (code := next(iter(codes))) in _DTYPES:
+            return self._typed(parts, _DTYPES[code]), None
+        cells: list[Any] = [None] * self._groups
+        as_text = codes <= {"s"}
+        for part in parts:
+            values = part.values
+            values = values if isinstance(values, list) else values.tolist()
+            for row, value in zip(self._target(part).tolist(), values, strict=True):
+                cells[row] = value if as_text else _json.dumps(value)
+        return pa.array(cells, pa.string()), None if as_text else JSON_METADATA
+
+    def _typed(self, parts: list[_Part], dtype: str) -> pa.Array:
+        import pyarrow as pa
+
+        np = self._np
+        if len(parts) == 1 and len(parts[0].rows) == self._groups:
+            target = self._target(parts[0])
+            if bool(np.all(target[1:] > target[:-1])):
+                return pa.array(np.ascontiguousarray(parts[0].values.astype(dtype)))
+        out = np.zeros(self._groups, dtype)
+        missing = np.ones(self._groups, bool)
+        for part in parts:
+            target = self._target(part)
+            out[target] = part.values
+            missing[target] = False
+        return pa.array(out, mask=missing if missing.any() else None)
+
+    def _one_per_cell(self, parts: list[_Part]) -> list[_Part]:
+        """Drop values that a later one of the same cell, in another part, replaces."""
+        if self._rank is None or len(parts) < 2:
+            return parts
+        np = self._np
+        latest = np.full(self._groups, -1, np.int64)
+        for part in parts:
+            np.maximum.at(latest, self._group[part.rows], self._rank[part.rows])
+        kept = []
+        for part in parts:
+            wins = self._rank[part.rows] == latest[self._group[part.rows]]
+            if wins.any():
+                values = part.values
+                if isinstance(values, list):
+                    values = [v for v, w in zip(values, wins, strict=True) if w]
+                else:
+                    values = values[wins]
+                kept.append(_Part(part.code, part.rows[wins], values))
+        return kept
+
+
+_ABSENT = object()
+
+
+def _code(value: JSONValue) -> str:
+    if value is None:
+        return "n"
+    if isinstance(value, bool):
+        return "b"
+    if isinstance(value, int):
+        return "q" if INT64_MIN <= value <= INT64_MAX else "o"
+    if isinstance(value, float):
+        return "d"
+    return "s" if isinstance(value, str) else "o"

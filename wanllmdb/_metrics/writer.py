@@ -1,0 +1,389 @@
+"""Appending to a stream: one `os.write` per row, nothing shared, nothing locked."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from struct import error as StructError
+from time import time_ns
+from typing import Any
+from zlib import crc32
+
+from wanllmdb import _files, _json
+from wanllmdb._metrics import segment
+from wanllmdb._metrics.fold import Fold
+from wanllmdb._metrics.segment import SEGMENT_BYTES, Shape
+from wanllmdb.types import Durability, JSONValue, Kind, StreamIdentity
+
+FOLD_ROWS = 512
+BUFFER_BYTES = 64 << 10
+
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+_CODES: dict[type, str] = {float: "d", int: "q", bool: "b", type(None): "n"}
+
+
+class StreamWriter:
+    """One writer's stream of one kind. Not thread-safe: its owner holds a lock.
+
+    The first segment is made at the first row. A failing disk never raises: the row
+    is dropped and counted, `on_fault` is told once per kind of fault, and writing
+    goes on as soon as the disk lets it.
+
+    Args:
+        directory: The run's directory.
+        identity: Who writes.
+        kind: What is written; only metric rows are folded.
+        durability: See `wanllmdb.init`.
+        on_fault: Called with the OSError of a row that was dropped.
+        spill: Stores bytes as a blob and returns the value that stands for them.
+        normalise: Makes a row of storable values of a mapping of a shape not seen yet.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: StreamIdentity,
+        kind: Kind,
+        *,
+        durability: Durability = "process",
+        on_fault: Callable[[OSError], None] = lambda _: None,
+        spill: Callable[[bytes], JSONValue] | None = None,
+        normalise: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.identity = identity
+        self.fold = Fold()
+        self.dropped = 0
+        self.rows = 0
+        self._directory = directory
+        self._kind = kind
+        self._folds = kind is Kind.METRICS
+        self._durability = durability
+        self._on_fault = on_fault
+        self._spill = spill
+        self._normalise = normalise
+        self._fd = -1
+        self._spare = -1
+        self._seq = 0
+        self._size = 0
+        self._full = self._retrying = False
+        self._last_us = 0
+        self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._dirty: list[tuple[Shape, int]] = []
+        self._buffer = bytearray()
+        # The common durability takes the shortest way.
+        self._direct = durability == "process" or durability == "interval"
+
+    def append(self, data: Mapping[str, Any], step: int) -> None:
+        """Write one row of scalars and other stored values."""
+        try:
+            shape = self._shapes[(*data, *map(type, data.values()))]
+        except KeyError:
+            row = data if self._normalise is None else self._normalise(data)
+            if row:
+                self._append_new(row, step)
+            return
+        now = time_ns() // 1000
+        if now < self._last_us:  # the clock was set back: order within a stream stays
+            now = self._last_us
+        try:
+            body = shape.pack(shape.words, shape.id, step, now, *data.values())
+        except StructError:  # an int beyond 64 bits
+            self._append_json(data, step)
+            return
+        frame = crc32(body).to_bytes(4, "little") + body
+        if self._fd >= 0 and self._direct:
+            try:
+                done = os.write(self._fd, frame)
+            except OSError as error:
+                done = -error.errno if error.errno else -errno.EIO
+            if done == len(frame):
+                self._size += done
+            elif not self._finish_write(frame, done):
+                self._retry_in_new_segment(data, step)
+                return
+        elif not self._put(frame):
+            self._retry_in_new_segment(data, step)
+            return
+        self._last_us = now
+        self._note(shape, frame)
+        if self._size >= SEGMENT_BYTES:
+            self._roll()
+
+    def write_summary(self, values: Mapping[str, JSONValue]) -> None:
+        """Write what the user set in the summary, in order with the rows."""
+        now = max(time_ns() // 1000, self._last_us)
+        self.fold_pending()
+        place = (self.identity.epoch, now // 1000, self.identity.token, self.rows - 0.5)
+        self.fold.write_summary(values, place)
+        self._put_json(segment.SUMMARY, values, 0, now)
+
+    def fold_pending(self) -> None:
+        """Bring `fold` up to date with every row written."""
+        for shape in dict.fromkeys(shape for shape, _ in self._dirty):
+            ordinals = [n for other, n in self._dirty if other is shape]
+            self.fold.add_shape(
+                shape,
+                b"".join(shape.pending),
+                ordinals,
+                self.identity.epoch,
+                self.identity.token,
+            )
+            shape.pending.clear()
+        self._dirty.clear()
+
+    def flush(self) -> None:
+        """Hand buffered rows to the kernel (durability "buffered")."""
+        if self._buffer:
+            data, self._buffer = bytes(self._buffer), bytearray()
+            self._size -= len(data)
+            self._write(data)
+
+    def sync(self) -> None:
+        """Make everything written survive a power cut."""
+        self.flush()
+        if self._fd >= 0:
+            try:
+                _fdatasync(self._fd)
+            except OSError as error:
+                self._on_fault(error)
+
+    def prepare_next(self) -> None:
+        """Create the next segment's file ahead of need, off the caller's path."""
+        if self._fd >= 0 and self._spare < 0 and self._size > SEGMENT_BYTES // 2:
+            try:
+                self._spare = self._create(self._seq + 1)
+            except OSError:  # made at the roll, or the roll says why not
+                pass
+
+    def close(self) -> None:
+        """Seal the stream and make it durable; nothing can follow."""
+        self.fold_pending()
+        if self._fd >= 0:
+            self._put_json(
+                segment.SEAL, {"rows": self.rows, "clean": True}, 0, self._last_us
+            )
+            self.sync()
+            os.close(self._fd)
+            self._fd = -1
+        self._drop_spare()
+
+    def abandon_after_fork(self) -> None:
+        """In a forked child: let go of the parent's descriptors, write nothing."""
+        for fd in (self._fd, self._spare):
+            if fd >= 0:
+                try:
+                    os.close(fd)
+                except OSError:  # closed by the program itself
+                    pass
+        self._fd = self._spare = -1
+
+    def _append_new(self, data: Mapping[str, Any], step: int) -> None:
+        if (*data, *map(type, data.values())) in self._shapes:
+            self.append(data, step)
+            return
+        codes = [_code_of(value) for value in data.values()]
+        if None in codes or len(self._shapes) >= segment.MAX_SHAPES:
+            self._append_json(data, step)
+            return
+        text = "".join(code or "" for code in codes)
+        shape = Shape(len(self._shapes) + 1, tuple(data), text)
+        too_wide = shape.words * 8 > segment.MAX_FRAME_BYTES // 2
+        if too_wide or len(str(shape.keys)) > segment.MAX_FRAME_BYTES // 4:
+            self._append_json(data, step)
+            return
+        if self._put(shape.definition()):
+            self._shapes[(*data, *map(type, data.values()))] = shape
+            self.append(data, step)
+        else:
+            self._retry_in_new_segment(data, step)
+
+    def _retry_in_new_segment(self, data: Mapping[str, Any], step: int) -> None:
+        """Write a row again that met a limit on one file's size; once."""
+        if self._full:
+            self._full = False
+            self._retrying = True
+            try:
+                self.append(data, step)
+            finally:
+                self._retrying = False
+
+    def _append_json(self, data: Mapping[str, Any], step: int) -> None:
+        now = max(time_ns() // 1000, self._last_us)
+        row = {key: plain(value) for key, value in data.items()}
+        for part in self._parts(row):
+            if not self._put_json(segment.GENERIC, part, step, now):
+                self._retry_in_new_segment(part, step)
+                return
+            self._last_us = now
+            if self._folds:
+                self.fold_pending()
+                self.fold.add_row(
+                    part, step, now,
+                    (self.identity.epoch, now // 1000, self.identity.token, self.rows),
+                )  # fmt: skip
+            self.rows += 1
+        if self._size >= SEGMENT_BYTES:
+            self._roll()
+
+    def _parts(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Split a row that fits no frame; large single values go to blobs."""
+        budget = segment.MAX_FRAME_BYTES // 2
+        parts: list[dict[str, Any]] = [{}]
+        size = 0
+        for key, value in row.items():
+            item = value
+            text = _json.dumps(value)
+            if len(text) > budget and self._spill is not None:
+                item = self._spill(text.encode())
+                text = _json.dumps(item)
+            size += len(text) + len(key) * 6 + 4
+            if size > budget and parts[-1]:
+                parts.append({})
+                size = len(text) + len(key) * 6 + 4
+            parts[-1][key] = item
+        return parts
+
+    def _put_json(
+        self, schema: int, value: Mapping[str, Any], step: int, now: int
+    ) -> bool:
+        text = _json.dumps(dict(value)).encode()
+        return self._put(segment.frame(schema, step, now, text))
+
+    def _note(self, shape: Shape, frame: bytes) -> None:
+        if self._folds:
+            shape.pending.append(frame)
+            self._dirty.append((shape, self.rows))
+            if len(self._dirty) >= FOLD_ROWS:
+                self.fold_pending()
+        self.rows += 1
+
+    def _put(self, frame: bytes) -> bool:
+        """Write a frame by the way of this durability; False if it was dropped."""
+        if self._fd < 0 and not self._open():
+            self.dropped += 1
+            return False
+        if self._durability == "buffered":
+            self._buffer += frame
+            self._size += len(frame)
+            if len(self._buffer) >= BUFFER_BYTES:
+                self.flush()
+            return True
+        if not self._write(frame):
+            return False
+        if self._durability == "sync":
+            self.sync()
+        return True
+
+    def _write(self, frame: bytes) -> bool:
+        try:
+            done = os.write(self._fd, frame)
+        except OSError as error:
+            done = -(error.errno or errno.EIO)
+        if done == len(frame):
+            self._size += done
+            return True
+        return self._finish_write(frame, done)
+
+    def _finish_write(self, frame: bytes, done: int) -> bool:
+        """After a short or failed write: complete it, or leave no part of it."""
+        code = -done
+        if done >= 0:
+            try:
+                _files.write_all(self._fd, memoryview(frame)[done:])
+            except OSError as error:
+                code = error.errno or errno.EIO
+            else:
+                self._size += len(frame)
+                return True
+        self._cut_back()
+        if code == errno.EFBIG and not self._retrying and self._fd >= 0:
+            # RLIMIT_FSIZE is a limit per file: the next one has room.
+            self._full = True
+            self._roll()
+            return False
+        self.dropped += 1
+        self._on_fault(OSError(code, os.strerror(code)))
+        return False
+
+    def _cut_back(self) -> None:
+        """Remove a half-written frame; a segment that cannot be mended is left."""
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _create(self, seq: int) -> int:
+        path = self._directory / segment.file_name(self.identity.token, self._kind, seq)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        return os.open(path, flags, 0o600)
+
+    def _open(self) -> bool:
+        """Start the next segment; False, with the fault told, if that fails."""
+        fd = -1
+        try:
+            fd, self._spare = self._spare, -1
+            if fd < 0:
+                fd = self._create(self._seq + 1)
+            head = segment.header(
+                pid=os.getpid(),
+                created_us=time_ns() // 1000,
+                first_row=self.rows,
+                epoch=self.identity.epoch,
+                kind=self._kind,
+                writer=self.identity.writer,
+            )
+            _files.write_all(fd, head)
+        except OSError as error:
+            if fd >= 0:
+                os.close(fd)
+                self._unlink(self._seq + 1)
+            self._on_fault(error)
+            return False
+        self._seq += 1
+        self._fd = fd
+        self._size = segment.HEADER_BYTES
+        self.fold_pending()
+        self._shapes.clear()
+        return True
+
+    def _roll(self) -> None:
+        """End this segment; the next row opens the next one."""
+        self.flush()
+        self.fold_pending()
+        if self._durability != "process":
+            self.sync()
+        os.close(self._fd)
+        self._fd = -1
+        self._open()
+
+    def _drop_spare(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+            self._unlink(self._seq + 1)
+
+    def _unlink(self, seq: int) -> None:
+        name = segment.file_name(self.identity.token, self._kind, seq)
+        (self._directory / name).unlink(missing_ok=True)
+
+
+def _code_of(value: Any) -> str | None:
+    """The letter of a value's type, or None for what no fixed shape holds.
+
+    NumPy scalars are recognised by their dtype, so that numpy is not imported.
+    """
+    code = _CODES.get(type(value))
+    if code is None and type(value).__module__ == "numpy":
+        kind = getattr(getattr(value, "dtype", None), "kind", "")
+        code = {"f": "d", "i": "q", "u": "q", "b": "b"}.get(kind)
+        if getattr(value, "ndim", 0):
+            code = None
+    return code
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own number; anything else as it is."""
+    return value.item() if type(value).__module__ == "numpy" else value

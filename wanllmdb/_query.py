@@ -1,0 +1,647 @@
+"""Reading a Store: projects, runs, exact histories, logs, files, and small edits."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wanllmdb import _clock, _extras, _json, _names, _settings
+from wanllmdb._catalog import events, projects, runs, values
+from wanllmdb._catalog import files as run_files
+from wanllmdb._metrics.scan import JSON_METADATA
+from wanllmdb._store import Store
+from wanllmdb.errors import (
+    FileNotInRunError,
+    InvalidInputError,
+    MetricNotFoundError,
+)
+from wanllmdb.types import Alert, Epoch, Event, Kind, KeyStats, RunFile, RunRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Result:
+    """A table read from a Store: Arrow inside, pandas or plain rows on request.
+
+    Columns whose values share no Arrow type hold JSON text, marked in the field's
+    metadata; `to_pylist` and `df` give back the values themselves.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def arrow(self) -> pa.Table:
+        """The pyarrow table."""
+        return self._table
+
+    def df(self) -> Any:
+        """A pandas DataFrame.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        _extras.need("pandas", "pandas", "A DataFrame")
+        frame = self._table.to_pandas()
+        for name in self._json_columns():
+            frame[name] = [_decoded(text) for text in self._table[name].to_pylist()]
+        return frame
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Rows as dicts; None where a row lacks a column."""
+        rows: list[dict[str, Any]] = self._table.to_pylist()
+        for name in self._json_columns():
+            for row in rows:
+                row[name] = _decoded(row[name])
+        return rows
+
+    @property
+    def columns(self) -> list[str]:
+        """The column names."""
+        names: list[str] = self._table.column_names
+        return names
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        """One column.
+
+        Raises:
+            MetricNotFoundError: there is none of that name.
+        """
+        if name not in self._table.column_names:
+            raise MetricNotFoundError(
+                f"There is no column {name!r}.", hint="See .columns.", key=name
+            )
+        return self._table[name]
+
+    def __len__(self) -> int:
+        count: int = self._table.num_rows
+        return count
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.to_pylist())
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Hand the table to any Arrow reader (Polars, DuckDB) without a copy."""
+        return self._table.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        return f"<Result {len(self)} rows: {', '.join(self.columns)}>"
+
+    def _json_columns(self) -> list[str]:
+        marker = JSON_METADATA
+        return [f.name for f in self._table.schema if f.metadata == marker]
+
+
+def _decoded(text: str | None) -> Any:
+    return None if text is None else _json.loads(text)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a run's log.
+
+    Attributes:
+        time: UTC.
+        stream: ``stdout``, ``stderr`` or ``log``.
+        level: Of a log message, such as ``INFO``; None for console lines.
+        text: Without the newline; ANSI escapes are kept.
+        writer: Which process wrote it.
+    """
+
+    time: datetime
+    stream: str
+    level: str | None
+    text: str
+    writer: str
+
+
+class SavedFile:
+    """A file stored with a run."""
+
+    def __init__(self, store: Store, file: RunFile) -> None:
+        self._store = store
+        self._file = file
+
+    @property
+    def name(self) -> str:
+        """Its path in the run."""
+        return self._file.path
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._file.size
+
+    @property
+    def digest(self) -> str:
+        """``sha256:`` and hex."""
+        return self._file.digest
+
+    def read(self) -> bytes:
+        """Its bytes, checked against the digest."""
+        return self._store.blobs.get(self._file.digest)
+
+    def download(self, root: str | os.PathLike[str] = ".") -> Path:
+        """Write a copy below a directory; return its path."""
+        target = Path(root) / self._file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.part")
+        draft.write_bytes(self.read())
+        draft.replace(target)
+        return target
+
+    def __repr__(self) -> str:
+        return f"<SavedFile {self.name} {self.size} bytes>"
+
+
+class StoredRun:
+    """A run as the Store holds it; a live run is read as it stands now."""
+
+    def __init__(self, store: Store, record: RunRecord) -> None:
+        self._store = store
+        self._record = record
+
+    @property
+    def record(self) -> RunRecord:
+        """The run's row in the Catalog."""
+        return self._record
+
+    @property
+    def id(self) -> str:
+        """Its id in the project."""
+        return self._record.run_id
+
+    @property
+    def name(self) -> str:
+        """Its display name; set it and call `update`."""
+        return self._record.name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._change({"name": value})
+
+    @property
+    def notes(self) -> str | None:
+        """Its notes."""
+        return self._record.notes
+
+    @notes.setter
+    def notes(self, value: str | None) -> None:
+        self._change({"notes": value})
+
+    @property
+    def project(self) -> str:
+        """Its project's name."""
+        return self._record.project
+
+    @property
+    def path(self) -> str:
+        """``project/id``."""
+        return f"{self.project}/{self.id}"
+
+    @property
+    def group(self) -> str | None:
+        """Its group."""
+        return self._record.group
+
+    @property
+    def job_type(self) -> str | None:
+        """Its kind of job."""
+        return self._record.job_type
+
+    @property
+    def state(self) -> str:
+        """running, finished, failed, killed or crashed."""
+        return str(self._record.state)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its tags; assign a list to change them."""
+        return self._record.tags
+
+    @tags.setter
+    def tags(self, value: Any) -> None:
+        new = _names.tags(value)
+        with self._store.catalog.transaction(durable=True) as connection:
+            gone = [tag for tag in self.tags if tag not in new]
+            runs.remove_tags(connection, self._record.pk, gone)
+            runs.add_tags(connection, self._record.pk, new)
+            events.record(
+                connection, "tags", "run", self._record.uid,
+                before=list(self.tags), after=list(new),
+            )  # fmt: skip
+        self.load()
+
+    @property
+    def created_at(self) -> str:
+        """When it was created, ISO 8601 in UTC."""
+        return _clock.iso(self._record.created_us) or ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its inputs."""
+        return self._store.load_json(self._record, "config")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Its final values, or those of at most 10 s ago for a live run."""
+        return self._store.load_json(self._record, "summary")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What was captured: python, host, packages, git."""
+        return runs.environment(self._record)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """W&B's name of `environment`."""
+        return self.environment
+
+    @property
+    def last_step(self) -> int | None:
+        """The greatest visible step, None before the first row."""
+        return self._record.last_step
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that a faulty disk refused."""
+        return self._record.dropped_rows
+
+    @property
+    def keys(self) -> dict[str, KeyStats]:
+        """Statistics of every key logged: count, last, min, max, mean."""
+        return values.read_keys(self._store.catalog.reader, self._record.pk)
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """Its attempts."""
+        return runs.epochs(self._store.catalog.reader, self._record.pk)
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything that was changed about it."""
+        return events.read(self._store.catalog.reader, "run", self._record.uid)
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Its alerts."""
+        return run_files.alerts(self._store.catalog.reader, self._record.pk)
+
+    def history(
+        self,
+        keys: Sequence[str] | None = None,
+        x: str = "_step",
+        last: int | None = None,
+        samples: int | None = None,
+        writers: str = "all",
+    ) -> Result:
+        """What was logged, exact and whole.
+
+        Args:
+            keys: Metrics wanted; default all.
+            x: The column to sort by; rows that lack it are left out.
+            last: Only the last rows, so many.
+            samples: At most about so many rows, among them each metric's minimum and
+                maximum in every stretch. Default: every row.
+            writers: ``all``, or ``primary`` to leave out ranks and forks.
+
+        Returns:
+            Columns `_step` (int64), `_timestamp` and `_runtime` (seconds, float64),
+            `_writer`, then one per metric; null where a row lacks it.
+
+        Raises:
+            MetricNotFoundError: a key was never logged.
+        """
+        wanted = None if keys is None else list(dict.fromkeys([*keys, x]))
+        scan = self._store.scan(self._record, wanted)
+        table = scan.table(self._record.started_us)
+        for key in keys or ():
+            if key not in table.column_names:
+                raise MetricNotFoundError(
+                    f"Run {self.path} never logged {key!r}.",
+                    hint="`wanllmdb metric ls RUN` shows what it logged.",
+                    key=key,
+                )
+        if writers == "primary":
+            table = table.filter([w == "primary" for w in table["_writer"].to_pylist()])
+        if keys is not None:
+            present = [f"{n}" for n in table.column_names if n.startswith("_")]
+            rows = _rows_with_any(table, list(keys))
+            table = table.select(list(dict.fromkeys([*present, *keys]))).filter(rows)
+        if x != "_step":
+            table = table.filter(table[x].is_valid()).sort_by(x)
+        if last is not None:
+            table = table.slice(max(0, table.num_rows - last))
+        if samples is not None:
+            table = _sampled(table, samples)
+        return Result(table)
+
+    def scan_history(
+        self, keys: Sequence[str] | None = None, **_: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Each row as a dict of Python's own types; keys it lacks are absent.
+
+        Args:
+            keys: Metrics wanted; default all. Rows that lack one are left out.
+        """
+        scan = self._store.scan(self._record, keys)
+        for row in scan.dicts(self._record.started_us):
+            if keys is None or all(k in row for k in keys):
+                yield row
+
+    @property
+    def system(self) -> Result:
+        """System metrics: `_timestamp`, `_runtime`, then one column per gauge."""
+        import pyarrow as pa
+
+        start = self._record.started_us
+        rows = [
+            {"_timestamp": us / 1e6, "_runtime": (us - start) / 1e6, **cells}
+            for us, _, _, cells in self._store.records(self._record, Kind.SYSTEM)
+        ]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return Result(pa.table({n: [row.get(n) for row in rows] for n in names}))
+
+    def logs(
+        self,
+        *,
+        stream: str | None = None,
+        level: str | None = None,
+        grep: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[LogLine]:
+        """The run's log in order of time.
+
+        Args:
+            stream: Only ``stdout``, ``stderr`` or ``log``.
+            level: Only messages of this level.
+            grep: Only lines in which this regular expression is found.
+            since: Only lines from this time on.
+            until: Only lines before this time.
+
+        Raises:
+            InvalidInputError: `grep` is no regular expression.
+        """
+        pattern = _compiled(grep)
+        for us, _, writer, row in self._store.records(self._record, Kind.CONSOLE):
+            moment = datetime.fromtimestamp(us / 1e6, UTC)
+            line = LogLine(
+                moment, row["stream"], row.get("level"), str(row["text"]), writer
+            )
+            if (stream in (None, line.stream)
+                    and (level is None or line.level == level.upper())
+                    and (pattern is None or pattern.search(line.text))
+                    and (since is None or moment >= since)
+                    and (until is None or moment < until)):  # fmt: skip
+                yield line
+
+    def files(self) -> list[SavedFile]:
+        """The files stored with it."""
+        found = run_files.read(self._store.catalog.reader, self._record.pk)
+        return [SavedFile(self._store, file) for file in found]
+
+    def file(self, name: str) -> SavedFile:
+        """One stored file.
+
+        Raises:
+            FileNotInRunError: the run has none of that name.
+        """
+        for file in self.files():
+            if file.name == name:
+                return file
+        raise FileNotInRunError(
+            f"Run {self.path} has no file {name!r}.", hint="See .files()."
+        )
+
+    def load(self) -> StoredRun:
+        """Read the run again."""
+        self._record = runs.read(self._store.catalog.reader, self._record.pk)
+        return self
+
+    def update(self, **changes: Any) -> StoredRun:
+        """Change name, notes, group, job_type, config or summary.
+
+        Args:
+            **changes: New values; `config` and `summary` are merged key by key.
+
+        Raises:
+            InvalidInputError: a field cannot be changed.
+        """
+        known = {"name", "notes", "group", "job_type", "config", "summary", "tags"}
+        if bad := sorted(set(changes) - known):
+            raise InvalidInputError(
+                f"A run has no {bad[0]!r} to change.",
+                hint=f"Use {', '.join(sorted(known))}.",
+            )
+        if "config" in changes:
+            merged = {**self.config, **changes.pop("config")}
+            self._store.save_config(self._record.pk, merged)
+        if "summary" in changes:
+            self._store.edit_summary(self._record.pk, changes.pop("summary"))
+        if "tags" in changes:
+            self.tags = changes.pop("tags")
+        if changes:
+            self._change(changes)
+        return self.load()
+
+    def rename(self, name: str) -> StoredRun:
+        """Give it another display name."""
+        return self.update(name=name)
+
+    def delete(self) -> None:
+        """Move it to the trash; `restore` brings it back whole.
+
+        Raises:
+            InvalidInputError: it is being written.
+        """
+        if self._store.is_live(self._record):
+            raise InvalidInputError(
+                f"Run {self.path} is being written.", hint="Finish or stop it first."
+            )
+        with self._store.catalog.transaction(durable=True) as connection:
+            runs.set_deleted(connection, self._record, deleted=True)
+        self.load()
+
+    def restore(self) -> StoredRun:
+        """Bring it back from the trash."""
+        with self._store.catalog.transaction(durable=True) as connection:
+            runs.set_deleted(connection, self._record, deleted=False)
+        return self.load()
+
+    def restore_epoch(self, number: int) -> StoredRun:
+        """Show again what later epochs superseded, and hide these."""
+        with self._store.catalog.transaction(durable=True) as connection:
+            runs.revert_epochs(connection, self._record, number)
+        self._store.save_numbers(self._record.pk, self._store.fold(self._record)[0])
+        return self.load()
+
+    def _change(self, changes: Mapping[str, str | None]) -> None:
+        with self._store.catalog.transaction(durable=True) as connection:
+            runs.update(connection, self._record, changes)
+        self.load()
+
+    def __repr__(self) -> str:
+        return f"<StoredRun {self.path} {self.name!r} {self.state}>"
+
+
+class Api:
+    """Reads a Store, also while runs are written to it.
+
+    Args:
+        store: Its directory; default by the rules in docs/guide.md.
+
+    Raises:
+        StoreUnavailableError: there is no Store.
+    """
+
+    def __init__(self, store: str | os.PathLike[str] | None = None, **_: Any) -> None:
+        self.store = Store(_settings.find_store(store), create=False)
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the Store."""
+        self.store.close()
+
+    def projects(self) -> list[projects.ProjectRecord]:
+        """Every project, by name, with the number of its runs."""
+        return projects.read_all(self.store.catalog.reader)
+
+    def runs(
+        self,
+        project: str | None = None,
+        filters: str | Mapping[str, Any] | None = None,
+        order: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        *,
+        offset: int = 0,
+        deleted: bool = False,
+        **_: Any,
+    ) -> list[StoredRun]:
+        """Runs, newest first or in the order given.
+
+        Args:
+            project: Only this project's; W&B's ``entity/project`` is understood.
+            filters: ``config.lr < 0.01 and tag:best``, or W&B's dicts.
+            order: ``-created_at`` (default), ``+summary.loss`` and so on.
+            limit: At most so many.
+            offset: Leave out so many first.
+            deleted: Those in the trash instead.
+
+        Raises:
+            FilterError: the filter or order cannot be parsed.
+        """
+        if limit is not None and limit < 0:
+            raise InvalidInputError(f"A limit of {limit} runs?", hint="Give 0 or more.")
+        name = None if project is None else project.rsplit("/", 1)[-1]
+        self.store.recover_dead(name)
+        found = runs.find_many(
+            self.store.catalog.reader, project=name, condition=filters, order=order,
+            limit=limit, offset=offset, deleted=deleted,
+        )  # fmt: skip
+        return [StoredRun(self.store, record) for record in found]
+
+    def run(self, path: str, *, deleted: bool = False) -> StoredRun:
+        """One run.
+
+        Args:
+            path: ``[project/]RUN``; RUN is an id, a unique name, a unique id prefix,
+                ``@last``, ``@last~2`` or ``@best:KEY``.
+            deleted: Look in the trash instead.
+
+        Raises:
+            RunNotFoundError: nothing fits.
+            AmbiguousNameError: several runs fit.
+        """
+        project, _, selector = path.rpartition("/")
+        project = project.rsplit("/", 1)[-1]
+        record = runs.select(
+            self.store.catalog.reader, selector, project or None, deleted=deleted
+        )
+        self.store.recover(record)
+        self.store.recheck_fence(record)
+        return StoredRun(self.store, runs.read(self.store.catalog.reader, record.pk))
+
+    def history(
+        self, project: str, keys: Sequence[str], filters: Any = None
+    ) -> Result:
+        """One table of the histories of many runs, with a first column `run`."""
+        import pyarrow as pa
+
+        tables = []
+        for run in self.runs(project, filters):
+            try:
+                table = run.history(keys).arrow()
+            except MetricNotFoundError:
+                continue
+            names = pa.array([run.id] * table.num_rows, pa.string())
+            tables.append(table.add_column(0, "run", names))
+        if not tables:
+            return Result(pa.table({"run": pa.array([], pa.string())}))
+        return Result(pa.concat_tables(tables, promote_options="permissive"))
+
+    def purge(self, run: StoredRun) -> None:
+        """Remove a run in the trash for good, with its log."""
+        with self.store.catalog.transaction(durable=True) as connection:
+            events.record(connection, "purge", "run", run.record.uid, before=run.path)
+            connection.execute("DELETE FROM run WHERE id = ?", (run.record.pk,))
+        shutil.rmtree(self.store.run_dir(run.record.uid), ignore_errors=True)
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise InvalidInputError(
+            f"{pattern!r} is no regular expression: {error}.", hint="Escape it."
+        ) from None
+
+
+def _rows_with_any(table: pa.Table, keys: list[str]) -> Any:
+    import pyarrow.compute as pc
+
+    mask = None
+    for key in keys:
+        if not key.startswith("_"):
+            valid = pc.is_valid(table[key])
+            mask = valid if mask is None else pc.or_(mask, valid)
+    return mask if mask is not None else [True] * table.num_rows
+
+
+def _sampled(table: pa.Table, samples: int) -> pa.Table:
+    """About `samples` rows: per stretch the rows of each metric's extremes."""
+    import numpy as np
+    import pyarrow as pa
+
+    rows = table.num_rows
+    if samples < 1:
+        raise InvalidInputError(f"{samples} samples?", hint="Give 1 or more.")
+    if rows <= samples:
+        return table
+    numeric = [
+        f.name for f in table.schema
+        if not f.name.startswith("_") and (pa.types.is_floating(f.type)
+                                           or pa.types.is_integer(f.type))
+    ]  # fmt: skip
+    stretches = max(1, samples // (2 * max(1, len(numeric)) + 1))
+    edges = np.linspace(0, rows, stretches + 1).astype(int)
+    kept = {0, rows - 1, *edges[:-1].tolist()}
+    for name in numeric:
+        cells = table[name].to_numpy().astype(float)
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            part = cells[low:high]
+            if len(part) and not np.all(np.isnan(part)):
+                kept.add(int(low + np.nanargmin(part)))
+                kept.add(int(low + np.nanargmax(part)))
+    return table.take(sorted(kept))
