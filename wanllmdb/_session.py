@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -186,14 +185,16 @@ def init(
         run = _disabled_run(effective, data)
     else:
         parent = _spawning_parent()
+        # Set by `wanllmdb exec`, which owns the run that its command writes.
+        joins = os.environ.pop("_WANLLMDB_JOIN", "") != ""
         opened = _open(store, effective)
         if parent is not None:
             run = _child_run(opened, parent, effective)
         else:
             run = _start(
                 opened, effective, data, resume_from=resume_from, fork_from=fork_from,
-                shared=shared or mode == "shared" or extra["shared"],
-                label=extra["label"],
+                shared=shared or mode == "shared" or extra["shared"] or joins,
+                label="primary" if joins else extra["label"],
             )  # fmt: skip
     _activate(run, replace=reinit != "create_new")
     if save_code:
@@ -405,7 +406,7 @@ def _created(
     writer = "primary" if not shared or not rank else f"rank-{rank}"
     try:
         stream = opened.create_run(new, writer=writer)
-    except sqlite3.IntegrityError:
+    except RunExistsError:
         # Another process made the run of this id in the meantime.
         record = runs.find(reader, project, new.run_id)
         if record is None:
@@ -622,8 +623,6 @@ def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None
             f"Run {run.path} is active and is returned; init's arguments"
             f" {', '.join(ignored)} are ignored. Finish it first, or pass reinit."
         )
-    if given.get("config") is not None:
-        run.config.update(given["config"])
     return run
 
 

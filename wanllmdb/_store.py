@@ -118,7 +118,7 @@ class Store:
         """Start a new run; survives kill -9 on return.
 
         Raises:
-            sqlite3.IntegrityError: a run of that id exists in the project.
+            RunExistsError: a run of that id exists in the project.
         """
         stream = self._open_stream(new.uid, 1, writer)
         try:

@@ -31,6 +31,7 @@ from wanllmdb.errors import (
     StoreLockedError,
 )
 
+SQLITE_VERSION = sqlite3.sqlite_version
 CHECKPOINT_BYTES = 4 << 20
 LOCK_TIMEOUT = 30.0
 """Seconds that a write waits for its turn before it raises StoreLockedError."""

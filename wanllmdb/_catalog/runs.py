@@ -8,7 +8,12 @@ from typing import Any
 
 from wanllmdb import _clock, _json, _names
 from wanllmdb._catalog import events, filters, projects
-from wanllmdb.errors import AmbiguousNameError, InvalidInputError, RunNotFoundError
+from wanllmdb.errors import (
+    AmbiguousNameError,
+    InvalidInputError,
+    RunExistsError,
+    RunNotFoundError,
+)
 from wanllmdb.types import Epoch, JSONValue, NewRun, Parent, RunRecord, State
 
 _SELECT = """
@@ -35,18 +40,25 @@ def insert(connection: sqlite3.Connection, new: NewRun, pid: int) -> int:
     now = _clock.now_us()
     project = projects.ensure(connection, new.project)
     parent = new.parent
-    cursor = connection.execute(
-        "INSERT INTO run (uid, project_id, run_id, name, notes, run_group, job_type,"
-        " created_us, started_us, updated_us, host, pid, identity, parent_id,"
-        " parent_epoch, parent_step, parent_marks)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            new.uid, project, new.run_id, new.name, new.notes, new.group,
-            new.job_type, now, now, now, events.host_name(), pid, new.identity,
-            parent and parent.run_pk, parent and parent.epoch, parent and parent.step,
-            parent and _json.dumps(dict(parent.marks)),
-        ),
-    )  # fmt: skip
+    try:
+        cursor = connection.execute(
+            "INSERT INTO run (uid, project_id, run_id, name, notes, run_group, job_type,"
+            " created_us, started_us, updated_us, host, pid, identity, parent_id,"
+            " parent_epoch, parent_step, parent_marks)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                new.uid, project, new.run_id, new.name, new.notes, new.group,
+                new.job_type, now, now, now, events.host_name(), pid, new.identity,
+                parent and parent.run_pk, parent and parent.epoch, parent and parent.step,
+                parent and _json.dumps(dict(parent.marks)),
+            ),
+        )  # fmt: skip
+    except sqlite3.IntegrityError:
+        raise RunExistsError(
+            f"A run {new.run_id!r} exists in project {new.project!r}.",
+            hint="Choose another id, or go on with it by resume='allow'.",
+            run=new.run_id,
+        ) from None
     assert cursor.lastrowid is not None
     add_tags(connection, cursor.lastrowid, new.tags)
     events.record(connection, "create", "run", new.uid, after=new.name)

@@ -1,0 +1,63 @@
+"""Fixtures: a Store of one's own, and nothing captured unless a test asks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import wanllmdb
+
+QUIET = {
+    "WANLLMDB_CONSOLE": "0", "WANLLMDB_SYSTEM_INTERVAL": "0", "WANLLMDB_GIT": "0",
+    "WANLLMDB_ENVIRONMENT": "0", "WANLLMDB_SILENT": "1",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch, tmp_path):
+    """No variable of the developer's leaks in, no Store is shared, all runs end."""
+    for name in list(os.environ):
+        if name.startswith(("WANLLMDB_", "WANDB_", "_WANLLMDB")):
+            monkeypatch.delenv(name)
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("WANLLMDB_DIR", str(tmp_path / "store"))
+    hooks = sys.excepthook, sys.exit
+    yield
+    wanllmdb.teardown()
+    sys.excepthook, sys.exit = hooks
+    from wanllmdb import _session
+
+    _session._process.hooked = False
+    _session._process.exit_code = 0
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """The directory of this test's Store."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def api(store):
+    """An Api of this test's Store, opened when first used."""
+
+    class Lazy:
+        def __init__(self):
+            self.real = None
+
+        def __getattr__(self, name):
+            if self.real is None:
+                self.real = wanllmdb.Api(store)
+            return getattr(self.real, name)
+
+    lazy = Lazy()
+    yield lazy
+    if lazy.real is not None:
+        lazy.real.close()

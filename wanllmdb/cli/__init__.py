@@ -1,0 +1,126 @@
+"""The command line: thin commands over `Api` and `init`; no logic of its own.
+
+Commands load when they are called, so that ``--help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from wanllmdb.errors import WanllmdbError
+
+_COMMANDS = {
+    "demo": ("record", "Record a small real training and show it"),
+    "init": ("store", "Make a Store here, in .wanllmdb"),
+    "status": ("store", "Where the Store is and what it holds"),
+    "env": ("store", "Every setting, and where it comes from"),
+    "doctor": ("store", "Look for what is wrong; --fix mends it"),
+    "version": ("store", "The version"),
+    "completion": ("store", "Print a shell's completion script"),
+    "ls": ("runs", "List runs"),
+    "show": ("runs", "Show one run"),
+    "tail": ("runs", "Show a run's last rows, -f follows"),
+    "logs": ("runs", "Show a run's console log"),
+    "plot": ("runs", "Draw metrics in the terminal"),
+    "diff": ("runs", "Compare config and summary of two runs"),
+    "tag": ("edit", "Add or remove tags"),
+    "note": ("edit", "Set a run's notes"),
+    "rename": ("edit", "Set a run's name"),
+    "rm": ("edit", "Move runs to the trash"),
+    "restore": ("edit", "Bring a run, or an earlier epoch, back"),
+    "exec": ("record", "Run a command and record it"),
+    "resume": ("record", "Run a command that goes on with a run"),
+    "metric": ("metrics", "List and read metrics"),
+    "project": ("projects", "List and change projects"),
+    "trash": ("trash", "What was removed"),
+    "store": ("store", "Back up, restore, migrate"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of the table."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; its module loads now."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"wanllmdb.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: Any) -> None:
+        """List the commands from the table, so that none is imported for it."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command where there is none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--store", metavar="DIR", help="The Store's directory.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, store: str | None, debug: bool) -> None:
+    """Record, list and read runs of an embedded experiment tracker."""
+    ctx.obj = {"store": store, "debug": debug}
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    debug = "--debug" in sys.argv
+    try:
+        status = cli.main(standalone_mode=False, prog_name="wanllmdb")
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.Abort:
+        status = 130
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except WanllmdbError as error:
+        if debug:
+            raise
+        _show(error)
+        status = error.exit_code
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does: that is no failure.
+        sys.stdout = None  # type: ignore[assignment]
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show(error: WanllmdbError) -> None:
+    if "json" in " ".join(sys.argv):
+        import json
+
+        text = {"kind": error.kind, "message": error.message, "hint": error.hint}
+        click.echo(json.dumps({"error": text}), err=True)
+        return
+    click.echo(f"Error: {error.message}", err=True)
+    if error.hint:
+        click.echo(error.hint, err=True)
