@@ -361,6 +361,9 @@ class Run:
             "summary": ",".join(words) or None, "goal": goal,
         }  # fmt: skip
         options = {} if overwrite else dict(self._definitions.get(name, {}))
+        if words and options.get("summary"):
+            words = list(dict.fromkeys([*str(options["summary"]).split(","), *words]))
+            given["summary"] = ",".join(words)
         options.update({k: v for k, v in given.items() if v is not None})
         if "best" in words and "goal" not in options:
             raise InvalidInputError(

@@ -576,7 +576,7 @@ def _activate(run: Run, *, replace: bool) -> None:
     _hook_process()
     run._teardown.append(_ended)  # noqa: SLF001 - the session owns its runs
     _process.live.append(run)
-    if replace or _process.active is None:
+    if replace:
         _process.active = run
     if not run.disabled:
         os.environ[_CHILD_VARIABLE] = run.path
@@ -604,7 +604,8 @@ def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None
             f"init() has no reinit={reinit!r}.",
             hint="Use finish_previous, create_new or return_previous.",
         )
-    run = _process.active
+    # W&B's rule: the newest live run, also one that create_new made.
+    run = _process.live[-1] if _process.live else None
     if run is None or reinit == "create_new":
         return None
     finishes = reinit is True or reinit == "finish_previous"
@@ -614,6 +615,11 @@ def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None
         for other in list(_process.live):
             other.finish()
         return None
+    if given["resume"] == "must" and given["id"] not in (None, run.id):
+        raise RunActiveError(
+            f"Run {run.path} is active in this process.",
+            hint="Finish it first, or pass reinit.",
+        )
     ignored = sorted(
         key for key, value in given.items()
         if value is not None and value is not False and key != "reinit"

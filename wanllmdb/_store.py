@@ -437,19 +437,8 @@ class Store:
         for stream in self._visible(record, damage):
             token, epoch = stream.token, stream.epoch
             for decoded in stream.segments:
-                for block in decoded.shaped:
-                    fold.add_shape(
-                        block.shape, block.frames, block.ordinals, epoch, token,
-                        stream.limit,
-                    )  # fmt: skip
-                for row in decoded.objects:
-                    if stream.limit is None or row.step <= stream.limit:
-                        place = (epoch, row.time_us // 1000, token, row.ordinal)
-                        fold.add_row(row.values, row.step, row.time_us, place)
-                for write in decoded.summaries:
-                    if stream.limit != ALL_STEPS_SUPERSEDED:
-                        at = (epoch, write.time_us // 1000, token, write.ordinal - 0.5)
-                        fold.write_summary(write.values, at)
+                _fold_segment(fold, decoded, epoch, token, stream.limit)
+            fold.end_stream()
         return fold, damage
 
     def scan(self, record: RunRecord, keys: Sequence[str] | None = None) -> Scan:
@@ -696,6 +685,22 @@ def _rows_of(
             block.ordinals, rows, strict=True
         ):
             yield time_us, ordinal, writer, dict(zip(names, cells, strict=True))
+
+
+def _fold_segment(
+    fold: Fold, decoded: decode.Segment, epoch: int, token: str, limit: int | None
+) -> None:
+    """Fold a segment; rows of fixed shapes up to each row of any values, in order."""
+    blocks = [(b.shape, b.frames, b.ordinals) for b in decoded.shaped]
+    fold.add_blocks(blocks, epoch, token, limit)
+    for row in decoded.objects:
+        if limit is None or row.step <= limit:
+            place = (epoch, row.time_us // 1000, token, row.ordinal)
+            fold.add_row(row.values, row.step, row.time_us, place)
+    for write in decoded.summaries:
+        if limit != ALL_STEPS_SUPERSEDED:
+            at = (epoch, write.time_us // 1000, token, write.ordinal - 0.5)
+            fold.write_summary(write.values, at)
 
 
 def _damage_text(damage: Sequence[Damage]) -> str | None:

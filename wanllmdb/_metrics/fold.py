@@ -6,8 +6,9 @@ same frames to the same code, so both come to the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
+from copy import copy
+from operator import ge, itemgetter
 from typing import Any
 
 from wanllmdb._metrics.segment import Shape
@@ -16,16 +17,23 @@ from wanllmdb.types import JSONValue, KeyStats
 KEY_LIMIT = 100_000
 """Distinct keys of a run that are summed up; rows of further keys are only stored."""
 
+Block = tuple[Shape, bytes, Sequence[int]]
+"""Rows of one shape: their frames end to end, and their ordinals."""
+
 Place = tuple[int, int, str, float]
 """Total order of rows: (epoch, ms, stream, ordinal)."""
 
 
 class KeyFold:
-    """The running sums of one key; numbers exclude NaN."""
+    """The running sums of one key; numbers exclude NaN.
+
+    The number of the newest step stays open: another row of the same step replaces
+    it, as it does in the merged history.
+    """
 
     __slots__ = (
         "count", "first", "first_place", "last", "last_place", "last_step", "max",
-        "min", "nans", "numbers", "sum",
+        "min", "nans", "numbers", "open", "open_step", "sum",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -40,9 +48,24 @@ class KeyFold:
         self.last_step: int | None = None
         self.first_place: Place | None = None
         self.last_place: Place | None = None
+        self.open: Any = None
+        self.open_step: int | None = None
 
-    def add_numbers(self, values: Sequence[Any]) -> None:
-        """Count in a column of numbers."""
+    def add_numbers(self, values: Sequence[Any], steps: Sequence[int]) -> None:
+        """Count in a column of numbers whose steps differ from row to row."""
+        if self.open_step != steps[0]:
+            self.close()
+        if len(values) > 1:
+            self._count(values[:-1])
+        self.open, self.open_step = values[-1], steps[-1]
+
+    def close(self) -> None:
+        """Count the open number: no further row of its step can come."""
+        if self.open_step is not None:
+            self._count((self.open,))
+            self.open = self.open_step = None
+
+    def _count(self, values: Sequence[Any]) -> None:
         self.count += len(values)
         total = sum(values)
         if total != total:  # noqa: PLR0124 - some NaN, or inf - inf
@@ -66,8 +89,16 @@ class KeyFold:
         if self.last_place is None or at >= self.last_place:
             self.last, self.last_place, self.last_step = last, at, step
 
+    def closed(self) -> KeyFold:
+        """A copy with nothing open."""
+        same = copy(self)
+        same.close()
+        return same
+
     def absorb(self, other: KeyFold) -> None:
         """Count in what another fold of the same key saw."""
+        self.close()
+        other = other.closed()
         self.count += other.count
         self.nans += other.nans
         self.numbers += other.numbers
@@ -84,10 +115,12 @@ class KeyFold:
 
     def stats(self) -> KeyStats:
         """The sums as a record."""
-        mean = None if not self.numbers else _mean(self.sum, self.numbers)
+        whole = self.closed()
+        mean = None if not whole.numbers else _mean(whole.sum, whole.numbers)
         return KeyStats(
-            self.count, self.nans, self.last, self.last_step, self.min, self.max, mean
-        )
+            whole.count, whole.nans, whole.last, whole.last_step, _as_int(whole.min),
+            _as_int(whole.max), mean,
+        )  # fmt: skip
 
 
 def _mean(total: float, count: int) -> float:
@@ -108,42 +141,64 @@ class Fold:
         self.rows = 0
         self.overflowed = False
 
-    def add_shape(
-        self,
-        shape: Shape,
-        frames: bytes,
-        ordinals: Sequence[int],
-        epoch: int,
-        token: str,
-        limit: int | None = None,
+    def add_blocks(
+        self, blocks: Sequence[Block], epoch: int, token: str, limit: int | None = None
     ) -> None:
-        """Fold rows of one shape.
+        """Fold rows of one stream that follow all rows folded before.
 
         Args:
-            shape: Their shape.
-            frames: Their frames, end to end.
-            ordinals: The ordinal of each.
-            epoch: The epoch of their stream.
-            token: Their stream.
+            blocks: (shape, frames end to end, ordinals) of each shape.
+            epoch: The epoch of the stream.
+            token: The stream.
             limit: Rows of a greater step are superseded and left out.
         """
-        rows: Iterable[tuple[Any, ...]] = shape.struct.iter_unpack(frames)
-        if limit is not None:
-            kept = [(r, n) for r, n in zip(rows, ordinals) if r[2] <= limit]
-            if not kept:
-                return
-            rows, ordinals = zip(*kept)
-        _words, _schema, steps, times, *columns = zip(*rows)
+        tables = []
+        for shape, frames, ordinals in blocks:
+            rows: Any = shape.struct.iter_unpack(frames)
+            if limit is not None:
+                kept = [(r, n) for r, n in zip(rows, ordinals, strict=True)
+                        if r[2] <= limit]  # fmt: skip
+                rows, ordinals = [r for r, _ in kept], [n for _, n in kept]
+            columns = list(zip(*rows, strict=True))
+            if columns:
+                tables.append((shape, columns, ordinals))
+        if _independent(tables):
+            for shape, columns, ordinals in tables:
+                self._add_table(shape, columns, ordinals, epoch, token)
+        else:
+            self._add_in_order(tables, epoch, token)
+
+    def _add_table(
+        self, shape: Shape, columns: Any, ordinals: Any, epoch: int, token: str
+    ) -> None:
+        _words, _schema, steps, times, *cells = columns
         self._note_rows(len(steps), max(steps), times[-1])
         first_at: Place = (epoch, times[0] // 1000, token, ordinals[0])
         last_at: Place = (epoch, times[-1] // 1000, token, ordinals[-1])
-        for (key, code), column in zip(shape.present, columns):
+        for (key, _), column in zip(shape.present, cells, strict=True):
             fold = self._key(key)
             if fold is not None:
-                fold.add_numbers(column)
-                if code == "b":
-                    fold.min, fold.max = _as_int(fold.min), _as_int(fold.max)
+                fold.add_numbers(column, steps)
                 fold.note_ends(column[0], first_at, column[-1], last_at, steps[-1])
+
+    def _add_in_order(self, tables: Any, epoch: int, token: str) -> None:
+        """Row by row: shapes share keys at the same steps, or a step repeats."""
+        rows = []
+        for shape, columns, ordinals in tables:
+            keys = [key for key, _ in shape.present]
+            rows += [
+                (ordinal, keys, row)
+                for ordinal, row in zip(ordinals, zip(*columns, strict=True), strict=True)
+            ]
+        rows.sort(key=itemgetter(0))
+        for ordinal, keys, (_words, _schema, step, time_us, *cells) in rows:
+            place = (epoch, time_us // 1000, token, ordinal)
+            self.add_row(dict(zip(keys, cells, strict=True)), step, time_us, place)
+
+    def end_stream(self) -> None:
+        """Rows of another writer never replace those of this one."""
+        for fold in self.keys.values():
+            fold.close()
 
     def add_row(
         self, row: Mapping[str, JSONValue], step: int, time_us: int, place: Place
@@ -155,7 +210,7 @@ class Fold:
             if fold is None or value is None:
                 continue
             if isinstance(value, (bool, int, float)):
-                fold.add_numbers((value,))
+                fold.add_numbers((value,), (step,))
             else:
                 fold.count += 1
             fold.note_ends(value, place, value, place, step)
@@ -210,6 +265,23 @@ class Fold:
                 return None
             fold = self.keys[key] = KeyFold()
         return fold
+
+
+def _independent(tables: Sequence[Any]) -> bool:
+    """Whether each shape can be folded on its own: no cell has two values."""
+    seen: set[str] = set()
+    shared = False
+    for shape, columns, _ in tables:
+        steps = columns[2]
+        if any(map(ge, steps, steps[1:])):
+            return False
+        keys = {key for key, _ in shape.present}
+        shared = shared or not seen.isdisjoint(keys)
+        seen |= keys
+    if not shared:
+        return True
+    count = sum(len(columns[2]) for _, columns, _ in tables)
+    return count == len({step for _, columns, _ in tables for step in columns[2]})
 
 
 def _as_int(value: float | int | None) -> float | int | None:

@@ -59,13 +59,16 @@ def _logged(fold: KeyFold, last: JSONValue, options: Mapping[str, JSONValue]) ->
     wanted = [word for word in wanted if word]
     if "none" in wanted:
         return _NOTHING
+    if not wanted:
+        return last
+    stats = fold.stats()
     values = {
-        "min": fold.min,
-        "max": fold.max,
-        "mean": fold.stats().mean,
+        "min": stats.min,
+        "max": stats.max,
+        "mean": stats.mean,
         "last": fold.last,
         "first": fold.first,
-        "best": fold.max if options.get("goal") == "maximize" else fold.min,
+        "best": stats.max if options.get("goal") == "maximize" else stats.min,
     }
     chosen = {word: values[word] for word in wanted if word in values}
     return chosen or last

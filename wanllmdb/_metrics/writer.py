@@ -121,15 +121,12 @@ class StreamWriter:
 
     def fold_pending(self) -> None:
         """Bring `fold` up to date with every row written."""
-        for shape in dict.fromkeys(shape for shape, _ in self._dirty):
-            ordinals = [n for other, n in self._dirty if other is shape]
-            self.fold.add_shape(
-                shape,
-                b"".join(shape.pending),
-                ordinals,
-                self.identity.epoch,
-                self.identity.token,
-            )
+        ordinals: dict[Shape, list[int]] = {}
+        for shape, ordinal in self._dirty:
+            ordinals.setdefault(shape, []).append(ordinal)
+        blocks = [(s, b"".join(s.pending), found) for s, found in ordinals.items()]
+        self.fold.add_blocks(blocks, self.identity.epoch, self.identity.token)
+        for shape in ordinals:
             shape.pending.clear()
         self._dirty.clear()
 
