@@ -67,7 +67,8 @@ class Section(MutableMapping[str, Any]):
 
     def as_dict(self) -> dict[str, Any]:
         """A plain copy."""
-        return _copy(self._data)
+        plain: dict[str, Any] = _copy(self._data)
+        return plain
 
     def _store(self, key: str, value: Any) -> None:
         self._data[key] = _values.config_value(value)
@@ -108,7 +109,7 @@ class Config(Section):
             **values: Further keys.
         """
         del allow_val_change
-        new = {**read_config(other), **{k: v for k, v in values.items()}}
+        new = {**read_config(other), **values}
         for key, value in new.items():
             self._store(str(key), value)
         if new:
@@ -145,8 +146,9 @@ class Summary(Section):
         object.__setattr__(self, "_remove", remove)
 
     @property
-    def _data(self) -> dict[str, JSONValue]:  # type: ignore[override]
-        return self._read()
+    def _data(self) -> dict[str, JSONValue]:
+        values: dict[str, JSONValue] = self._read()
+        return values
 
     def __getitem__(self, key: str) -> Any:
         data = self._read()

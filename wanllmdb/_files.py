@@ -10,7 +10,7 @@ from pathlib import Path
 from wanllmdb.errors import DiskFullError, ReadOnlyError, StoreUnavailableError
 
 NETWORK_FILESYSTEMS = frozenset(
-    "nfs nfs4 cifs smb3 smbfs lustre gpfs beegfs ceph 9p virtiofs afs".split()
+    "nfs nfs4 cifs smb3 smbfs lustre gpfs beegfs ceph 9p virtiofs afs".split()  # noqa: SIM905
 )
 """Filesystem types, as in mountinfo, whose locks and shared memory cannot be trusted.
 

@@ -138,9 +138,7 @@ def _try_lock(fd: int, mode: int) -> bool:
             fcntl.lockf(fd, mode | fcntl.LOCK_NB)
         else:
             kind = fcntl.F_WRLCK if mode == fcntl.LOCK_EX else fcntl.F_RDLCK
-            fcntl.fcntl(
-                fd, _OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
-            )
+            fcntl.fcntl(fd, _OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
     except OSError as error:
         if error.errno in _BUSY:
             return False

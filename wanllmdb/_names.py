@@ -11,32 +11,31 @@ MAX_NAME_BYTES = 255
 _RUN_ID_FORBIDDEN = ":;,#?/"
 _PROJECT_FORBIDDEN = "/\\#?%:"
 
-_ADJECTIVES = (
-    "able amber ample azure bold brave breezy bright brisk calm candid cheery clear "
-    "clever cosmic cozy crisp curious dapper daring deep deft devoted eager earnest "
-    "early easy electric elegant fabled fair fancy fearless fine firm fleet fond "
-    "frank fresh gentle giddy glad gleaming golden good grand green happy hardy "
-    "hearty helpful honest humble icy ideal jolly jovial keen kind lively logical "
-    "lucid lucky lunar magic mellow merry mighty mild misty modest neat nimble noble "
-    "patient peachy placid playful pleasant polished prime proud quick quiet rapid "
-    "rare ready regal robust rosy royal rustic sage serene sharp shiny silent silver "
-    "sincere smooth snowy solar solid spirited splendid spry stable steady stellar "
-    "still sturdy subtle sunny super sure swift tender tidy tranquil true upbeat "
-    "valiant vast vivid warm whole willing wise witty worthy young zesty"
-).split()
-_NOUNS = (
-    "acorn anchor apple aurora badger bay beacon bear birch bird bloom breeze bridge "
-    "brook butterfly canyon cedar cherry cloud clover comet coral cove crane creek "
-    "crow dawn deer delta dew dove dream dune eagle elm ember falcon feather fern "
-    "field finch fire fjord flame forest fox frost galaxy garden glacier glade grove "
-    "gull harbor hare hawk haze heron hill horizon island ivy jade jay lagoon lake "
-    "lantern lark leaf lily lion lotus lynx maple marsh meadow mist moon moss "
-    "mountain night oak oasis ocean orchid otter owl panda path peak pebble pine "
-    "planet plum pond prairie puffin rain raven reef ridge river robin rose sea "
-    "shadow shell sky snow sparrow spring spruce star stone stream summit sun surf "
-    "swan thunder tide tiger trail tree tulip valley violet wave whale willow wind "
-    "wolf wood wren zebra"
-).split()
+_ADJECTIVES = """
+able amber ample azure bold brave breezy bright brisk calm candid cheery clear
+clever cosmic cozy crisp curious dapper daring deep deft devoted eager earnest
+early easy electric elegant fabled fair fancy fearless fine firm fleet fond frank
+fresh gentle giddy glad gleaming golden good grand green happy hardy hearty
+helpful honest humble icy ideal jolly jovial keen kind lively logical lucid lucky
+lunar magic mellow merry mighty mild misty modest neat nimble noble patient peachy
+placid playful pleasant polished prime proud quick quiet rapid rare ready regal
+robust rosy royal rustic sage serene sharp shiny silent silver sincere smooth
+snowy solar solid spirited splendid spry stable steady stellar still sturdy subtle
+sunny super sure swift tender tidy tranquil true upbeat valiant vast vivid warm
+whole willing wise witty worthy young zesty
+""".split()  # noqa: SIM905 - words read better than quotes
+_NOUNS = """
+acorn anchor apple aurora badger bay beacon bear birch bird bloom breeze bridge
+brook butterfly canyon cedar cherry cloud clover comet coral cove crane creek crow
+dawn deer delta dew dove dream dune eagle elm ember falcon feather fern field
+finch fire fjord flame forest fox frost galaxy garden glacier glade grove gull
+harbor hare hawk haze heron hill horizon island ivy jade jay lagoon lake lantern
+lark leaf lily lion lotus lynx maple marsh meadow mist moon moss mountain night
+oak oasis ocean orchid otter owl panda path peak pebble pine planet plum pond
+prairie puffin rain raven reef ridge river robin rose sea shadow shell sky snow
+sparrow spring spruce star stone stream summit sun surf swan thunder tide tiger
+trail tree tulip valley violet wave whale willow wind wolf wood wren zebra
+""".split()  # noqa: SIM905 - words read better than quotes
 
 
 def text(value: str, what: str) -> str:
@@ -60,7 +59,7 @@ def text(value: str, what: str) -> str:
     return normal
 
 
-def run_id(value: str) -> str:
+def run_id(value: object) -> str:
     """A user's run id.
 
     Raises:
@@ -69,7 +68,7 @@ def run_id(value: str) -> str:
     return _checked(value, "run id", _RUN_ID_FORBIDDEN)
 
 
-def project(value: str) -> str:
+def project(value: object) -> str:
     r"""A project's name.
 
     Raises:
@@ -95,7 +94,7 @@ def random_run_name(number: int) -> str:
     return f"{random.choice(_ADJECTIVES)}-{random.choice(_NOUNS)}-{number}"
 
 
-def _checked(value: str, what: str, forbidden: str) -> str:
+def _checked(value: object, what: str, forbidden: str) -> str:
     if not isinstance(value, str):
         kind = type(value).__name__
         raise InvalidNameError(f"A {what} is text, not {kind}.", hint="Pass a str.")

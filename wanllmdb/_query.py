@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from wanllmdb.errors import (
     InvalidInputError,
     MetricNotFoundError,
 )
-from wanllmdb.types import Alert, Epoch, Event, Kind, KeyStats, RunFile, RunRecord
+from wanllmdb.types import Alert, Epoch, Event, KeyStats, Kind, RunFile, RunRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -573,9 +574,7 @@ class Api:
         self.store.recheck_fence(record)
         return StoredRun(self.store, runs.read(self.store.catalog.reader, record.pk))
 
-    def history(
-        self, project: str, keys: Sequence[str], filters: Any = None
-    ) -> Result:
+    def history(self, project: str, keys: Sequence[str], filters: Any = None) -> Result:
         """One table of the histories of many runs, with a first column `run`."""
         import pyarrow as pa
 
@@ -639,7 +638,7 @@ def _sampled(table: pa.Table, samples: int) -> pa.Table:
     kept = {0, rows - 1, *edges[:-1].tolist()}
     for name in numeric:
         cells = table[name].to_numpy().astype(float)
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges.tolist()):
             part = cells[low:high]
             if len(part) and not np.all(np.isnan(part)):
                 kept.add(int(low + np.nanargmin(part)))

@@ -23,8 +23,12 @@ from wanllmdb._metrics.writer import StreamWriter
 from wanllmdb._settings import Settings
 from wanllmdb._store import OpenStream, Store
 from wanllmdb._ticker import Ticker
-from wanllmdb.errors import InvalidInputError, InvalidMetricError, RunFinishedError
-from wanllmdb.errors import WanllmdbWarning
+from wanllmdb.errors import (
+    InvalidInputError,
+    InvalidMetricError,
+    RunFinishedError,
+    WanllmdbWarning,
+)
 from wanllmdb.types import Alert, AlertLevel, JSONValue, Kind, RunRecord, State
 
 SUMMARY_SECONDS = 10.0
@@ -101,9 +105,7 @@ class Run:
         self._entered = 0
         self._first_step = first_step
         if store is not None:
-            self._definitions = values.read_definitions(
-                store.catalog.reader, record.pk
-            )
+            self._definitions = values.read_definitions(store.catalog.reader, record.pk)
             self._refresh_synced()
             if resumed or record.parent is not None:
                 self._base, _ = store.fold(record)
@@ -290,8 +292,7 @@ class Run:
             )
         if not isinstance(data, Mapping):
             raise InvalidMetricError(
-                f"log() takes a mapping of names to values, not"
-                f" {type(data).__name__}.",
+                f"log() takes a mapping of names to values, not {type(data).__name__}.",
                 hint='Write log({"name": value}).',
             )
         return dict(data)
@@ -367,7 +368,8 @@ class Run:
         options.update({k: v for k, v in given.items() if v is not None})
         if "best" in words and "goal" not in options:
             raise InvalidInputError(
-                "summary='best' needs a goal.", hint="Add goal='minimize' or 'maximize'."
+                "summary='best' needs a goal.",
+                hint="Add goal='minimize' or 'maximize'.",
             )
         self._definitions[name] = options
         self._refresh_synced()
@@ -389,7 +391,7 @@ class Run:
             if axis in row:
                 self._step_values[axis] = row[axis]
         for key in data:
-            axis = options_of(key, self._definitions).get("step_metric")
+            axis = str(options_of(key, self._definitions).get("step_metric"))
             if axis in self._step_values and axis not in row:
                 row[axis] = self._step_values[axis]
         return row
@@ -566,9 +568,10 @@ class Run:
             str(title), str(text), AlertLevel(word), _clock.now_us(), self._step
         )
         if self._store is not None:
-            with self._guarded("alert"), self._store.catalog.transaction(
-                durable=True
-            ) as connection:
+            with (
+                self._guarded("alert"),
+                self._store.catalog.transaction(durable=True) as connection,
+            ):
                 run_files.add_alert(connection, self._record.pk, alert)
         self._say(f"{word} {alert.title}" + (f": {alert.text}" if text else ""))
         _observers.notify("alert", alert, self._survived)
@@ -644,7 +647,11 @@ class Run:
         with self._guarded("finish files"):
             self._save_again()
         with self._guarded("finish"):
-            self._end(exit_code, state or (State.FAILED if exit_code else State.FINISHED), error)
+            self._end(
+                exit_code,
+                state or (State.FAILED if exit_code else State.FINISHED),
+                error,
+            )
         if self._role == "creator":
             _observers.notify("finish", self, self._survived)
             if not quiet:
@@ -654,9 +661,10 @@ class Run:
         """Correct the end of a run that finished while an exception was on its way."""
         if self._store is None or self._role != "creator":
             return
-        with self._guarded("finish"), self._store.catalog.transaction(
-            durable=True
-        ) as connection:
+        with (
+            self._guarded("finish"),
+            self._store.catalog.transaction(durable=True) as connection,
+        ):
             runs.set_ended(
                 connection, self._record.pk, state, ended_us=_clock.now_us(),
                 exit_code=exit_code, error=error,
@@ -677,13 +685,15 @@ class Run:
         if self._role == "child":
             stream.lock.release(unlink=True)
             store.end_if_left(self._record.pk)
-        elif self._role == "joined":
-            store.leave_run(stream, exit_code, dropped)
-        elif self._others_alive(stream):
+        elif self._role == "joined" or self._others_alive(stream):
             store.leave_run(stream, exit_code, dropped)
         else:
             alone = len(list(store.run_dir(self._record.uid).glob("*.lock"))) <= 1
-            fold = writer.fold if writer is not None and alone and not self._joined else None
+            fold = (
+                writer.fold
+                if writer is not None and alone and not self._joined
+                else None
+            )
             store.end_run(
                 stream, state, exit_code=exit_code, error=error, dropped=dropped,
                 fold=fold,
@@ -726,7 +736,9 @@ class Run:
         if self._entered > 0:  # init() inside a with returned this same run
             return
         state, code = outcome_of(error)
-        text = None if code == 0 or error is None else f"{type(error).__name__}: {error}"
+        text = (
+            None if code == 0 or error is None else f"{type(error).__name__}: {error}"
+        )
         self._finish(code, state, text)
 
     def _save_again(self) -> None:
@@ -773,7 +785,11 @@ class Run:
                 self._writer.flush()
 
     def _save_numbers(self) -> None:
-        if self._role != "creator" or self._store is None or self._rows == self._saved_at:
+        if (
+            self._role != "creator"
+            or self._store is None
+            or self._rows == self._saved_at
+        ):
             return
         with self._lock:
             fold = self._whole_fold()
@@ -886,8 +902,8 @@ class _Guard:
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        self._run._survived(self._what, error)  # noqa: SLF001 - its own helper
-        self._run._warn_once(self._what, f"{self._what}: {error}")  # noqa: SLF001
+        self._run._survived(self._what, error)
+        self._run._warn_once(self._what, f"{self._what}: {error}")
         return True
 
 
@@ -909,5 +925,3 @@ def _ask(question: Callable[..., bool], path: Path, root: Path) -> bool:
         return question(str(path), str(root))
     except TypeError:  # W&B accepts functions of one argument too
         return question(str(path))
-
-

@@ -37,7 +37,9 @@ from wanllmdb.types import (
 _CHILD_VARIABLE = "_WANLLMDB_RUN"
 """Store, project and id of the parent's run, for children that spawn starts anew."""
 
-_SILENT_KEYWORDS = frozenset({"entity", "dir", "force", "anonymous", "allow_val_change"})
+_SILENT_KEYWORDS = frozenset(
+    {"entity", "dir", "force", "anonymous", "allow_val_change"}
+)
 _NOT_YET = frozenset({"sync_tensorboard", "tensorboard", "monitor_gym"})
 
 
@@ -78,8 +80,8 @@ def init(
     config: Any = None,
     *,
     entity: str | None = None,
-    dir: str | os.PathLike[str] | None = None,  # noqa: A002 - W&B's name
-    id: str | None = None,  # noqa: A002 - W&B's name
+    dir: str | os.PathLike[str] | None = None,
+    id: str | None = None,
     notes: str | None = None,
     tags: Any = None,
     config_exclude_keys: Any = None,
@@ -171,7 +173,7 @@ def init(
     effective = _settings.load(
         project=project, run_id=id, run_name=name, run_group=group, job_type=job_type,
         tags=None if tags is None else _names.tags(tags), notes=notes,
-        mode="disabled" if mode == "disabled" else ("local" if mode == "shared" else mode),
+        mode="local" if mode == "shared" else mode,
         resume="auto" if resume is True else (resume or None),
         durability=durability, strict=strict, console=capture_logs, git=git_tracking,
         system_interval=0 if monitor_system is False else monitor_interval,
@@ -226,7 +228,9 @@ def define_metric(name: str, step_metric: Any = None, **options: Any) -> Metric:
     return _required("define_metric").define_metric(name, step_metric, **options)
 
 
-def save(glob_str: Any = None, base_path: Any = None, policy: str = "live") -> list[str]:
+def save(
+    glob_str: Any = None, base_path: Any = None, policy: str = "live"
+) -> list[str]:
     """Store files with the active run; see `Run.save`."""
     return _required("save").save(glob_str, base_path, policy)
 
@@ -236,7 +240,9 @@ def log_code(*args: Any, **kwargs: Any) -> list[str]:
     return _required("log_code").log_code(*args, **kwargs)
 
 
-def alert(title: str, text: str = "", level: Any = None, wait_duration: Any = None) -> None:
+def alert(
+    title: str, text: str = "", level: Any = None, wait_duration: Any = None
+) -> None:
     """Store and print an alert of the active run; see `Run.alert`."""
     _required("alert").alert(title, text, level, wait_duration)
 
@@ -484,12 +490,12 @@ def _rewound(
     data: dict[str, Any],
 ) -> Run:
     record, step = _point(opened, project, target)
-    stream = opened.continue_run(
-        record, "rewind", first_step=step + 1, keep_step=step
-    )
+    stream = opened.continue_run(record, "rewind", first_step=step + 1, keep_step=step)
     merged = {**opened.load_json(record, "config"), **data}
-    return _reopened(opened, record.pk, stream, effective, merged, step + 1, "rewinding",
-                     resumed=True)  # fmt: skip
+    return _reopened(
+        opened, record.pk, stream, effective, merged, step + 1, "rewinding",
+        resumed=True,
+    )  # fmt: skip
 
 
 def _fork_point(opened: Store, project: str, target: str) -> Parent:
@@ -574,13 +580,13 @@ def _disabled_run(effective: _settings.Settings, data: dict[str, Any]) -> Run:
 
 def _activate(run: Run, *, replace: bool) -> None:
     _hook_process()
-    run._teardown.append(_ended)  # noqa: SLF001 - the session owns its runs
+    run._teardown.append(_ended)
     _process.live.append(run)
     if replace:
         _process.active = run
     if not run.disabled:
         os.environ[_CHILD_VARIABLE] = run.path
-    run._begin()  # noqa: SLF001
+    run._begin()
 
 
 def _ended(run: Run, exit_code: int) -> None:
@@ -661,7 +667,9 @@ def _spawning_parent() -> str | None:
     if multiprocessing is None or _CHILD_VARIABLE not in os.environ:
         return None
     current = multiprocessing.current_process()
-    return os.environ[_CHILD_VARIABLE] if getattr(current, "_inheriting", False) else None
+    return (
+        os.environ[_CHILD_VARIABLE] if getattr(current, "_inheriting", False) else None
+    )
 
 
 def _in_notebook() -> bool:
@@ -716,7 +724,7 @@ def _chain_excepthook(earlier: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_exit(earlier: Callable[..., Any]) -> Callable[..., Any]:
-    def exit(status: Any = None, /) -> None:  # noqa: A001 - it stands for sys.exit
+    def exit(status: Any = None, /) -> None:
         if _process.pid == os.getpid():
             _process.exit_code = outcome_of(SystemExit(status))[1]
         earlier(status)
@@ -728,11 +736,11 @@ def _end_all(error: BaseException) -> None:
     state, code = outcome_of(error)
     text = f"{type(error).__name__}: {error}"
     for run in list(_process.live):
-        run._finish(code, state, text)  # noqa: SLF001
+        run._finish(code, state, text)
     ended = _process.last_ended
     if ended is not None and _process.finishing_error == id(error):
         # `finally: finish()` ran while this exception was on its way out.
-        ended._amend(state, code, text)  # noqa: SLF001
+        ended._amend(state, code, text)
 
 
 def _at_exit() -> None:
@@ -740,7 +748,7 @@ def _at_exit() -> None:
         return
     code = _process.exit_code
     for run in list(_process.live):
-        run._finish(code, State.FAILED if code else None, None)  # noqa: SLF001
+        run._finish(code, State.FAILED if code else None, None)
     teardown()
 
 
@@ -763,7 +771,7 @@ def _after_fork() -> None:
     _process.exit_code = 0
     _process.hooked = False
     for run in _process.live:
-        run._after_fork()  # noqa: SLF001
+        run._after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -235,7 +235,9 @@ def _from_environment() -> list[tuple[str, str, Any]]:
             raw = _WANDB_WORDS.get((name, raw.lower()), raw)
             found.append((theirs, name, raw))
     disabled = os.environ.get("WANDB_DISABLED", "").lower()
-    if disabled in ("1", "true", "yes", "on") and not any(n == "mode" for _, n, _ in found):
+    if disabled in ("1", "true", "yes", "on") and not any(
+        n == "mode" for _, n, _ in found
+    ):
         found.append(("WANDB_DISABLED", "mode", "disabled"))
     return found
 
@@ -293,7 +295,9 @@ def _user_config() -> Path | None:
         return None
     import platformdirs
 
-    return Path(platformdirs.user_config_dir("wanllmdb", appauthor=False)) / "config.toml"
+    return (
+        Path(platformdirs.user_config_dir("wanllmdb", appauthor=False)) / "config.toml"
+    )
 
 
 def is_network_store(path: Path) -> bool:

@@ -210,7 +210,8 @@ class Store:
         with self.catalog.transaction(durable=True) as connection:
             self._write_numbers(connection, record, fold)
             connection.execute(
-                "UPDATE run SET dropped_rows = dropped_rows + ?, damage = ? WHERE id = ?",
+                "UPDATE run SET dropped_rows = dropped_rows + ?, damage = ?"
+                " WHERE id = ?",
                 (dropped, _damage_text(damage), record.pk),
             )
             runs.close_stream(connection, stream.identity.token, exit_code)
@@ -379,9 +380,7 @@ class Store:
                 connection, record.pk, State.CRASHED,
                 ended_us=fold.last_us or record.started_us,
             )  # fmt: skip
-            events.record(
-                connection, "crash", "run", record.uid, after=fold.last_step
-            )
+            events.record(connection, "crash", "run", record.uid, after=fold.last_step)
         for path in self._lock_files(record.uid):
             if not _locks.is_held(path):
                 path.unlink(missing_ok=True)
@@ -637,7 +636,8 @@ def _check_format(marker: Path) -> None:
         )
     if int(version) > 1:
         raise NewerStoreError(
-            f"The Store at {marker.parent} has format {version}; this wanllmdb knows 1.",
+            f"The Store at {marker.parent} has format {version}; this wanllmdb"
+            " knows 1.",
             hint="Upgrade wanllmdb: pip install -U wanllmdb",
         )
 

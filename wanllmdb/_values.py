@@ -189,10 +189,10 @@ _UNKNOWN = object()
 
 def to_json(value: Any, depth: int = 0) -> Any:
     """A value as JSON types, exact; `_UNKNOWN` for what has no such form."""
-    if value is None or isinstance(value, (bool, str)):
-        return value.value if isinstance(value, Enum) else value
     if isinstance(value, Enum):
         return to_json(value.value, depth + 1)
+    if value is None or isinstance(value, (bool, str)):
+        return value
     if isinstance(value, (int, float)):
         return value if type(value) in (int, float) else _plain_number(value)
     if depth > MAX_DEPTH:
@@ -249,7 +249,7 @@ def as_mapping(value: Any) -> Mapping[Any, Any] | None:
     if hasattr(value, "flag_values_dict"):
         return dict(value.flag_values_dict())
     if type(value).__name__ in ("Namespace", "SimpleNamespace"):
-        return vars(value)
+        return dict(vars(value))
     return None
 
 

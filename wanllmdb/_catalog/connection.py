@@ -199,7 +199,9 @@ class Database:
     def _copy(self) -> Path:
         if self._copy_dir is None:
             self._copy_dir = tempfile.mkdtemp(prefix="wanllmdb-read-")
-            code = "import shutil, sys; [shutil.copy(p, sys.argv[1]) for p in sys.argv[2:]]"
+            code = (
+                "import shutil, sys\nfor p in sys.argv[2:]: shutil.copy(p, sys.argv[1])"
+            )
             sources = [str(self._path), f"{self._path}-wal"]
             subprocess.run(
                 [sys.executable, "-I", "-c", code, self._copy_dir, *sources], check=True

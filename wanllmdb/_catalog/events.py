@@ -54,10 +54,16 @@ def read(connection: sqlite3.Connection, entity: str, uid: str) -> list[Event]:
         " FROM event WHERE entity = ? AND uid = ? ORDER BY id",
         (entity, uid),
     )
-    return [
-        Event(*row[:7], _json.loads(row[7]), _json.loads(row[8]), row[9])
-        for row in rows
-    ]
+    made = []
+    for *plain, before, after, reason in rows:
+        at_us, kind, entity_, uid_, who, host, op = plain
+        made.append(
+            Event(
+                at_us, kind, entity_, uid_, who, host, op,
+                _json.loads(before), _json.loads(after), reason,
+            )
+        )  # fmt: skip
+    return made
 
 
 def touch_fields(

@@ -88,9 +88,7 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> None:
         raise ConflictError(
             f"A project {new!r} exists.", hint="Choose another name.", project=new
         ) from None
-    events.record(
-        connection, "rename", "project", record.uid, before=old, after=new
-    )
+    events.record(connection, "rename", "project", record.uid, before=old, after=new)
     events.touch_fields(connection, "project", record.uid, ["name"])
 
 

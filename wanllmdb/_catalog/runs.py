@@ -42,15 +42,15 @@ def insert(connection: sqlite3.Connection, new: NewRun, pid: int) -> int:
     parent = new.parent
     try:
         cursor = connection.execute(
-            "INSERT INTO run (uid, project_id, run_id, name, notes, run_group, job_type,"
-            " created_us, started_us, updated_us, host, pid, identity, parent_id,"
-            " parent_epoch, parent_step, parent_marks)"
+            "INSERT INTO run (uid, project_id, run_id, name, notes, run_group,"
+            " job_type, created_us, started_us, updated_us, host, pid, identity,"
+            " parent_id, parent_epoch, parent_step, parent_marks)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 new.uid, project, new.run_id, new.name, new.notes, new.group,
                 new.job_type, now, now, now, events.host_name(), pid, new.identity,
-                parent and parent.run_pk, parent and parent.epoch, parent and parent.step,
-                parent and _json.dumps(dict(parent.marks)),
+                parent and parent.run_pk, parent and parent.epoch,
+                parent and parent.step, parent and _json.dumps(dict(parent.marks)),
             ),
         )  # fmt: skip
     except sqlite3.IntegrityError:
@@ -103,9 +103,7 @@ def add_epoch(
     )
     if number > 1:
         uid = connection.execute("SELECT uid FROM run WHERE id = ?", (pk,)).fetchone()
-        events.record(
-            connection, kind, "run", uid[0], before=keep_step, after=number
-        )
+        events.record(connection, kind, "run", uid[0], before=keep_step, after=number)
     return number
 
 
@@ -116,7 +114,10 @@ def epochs(connection: sqlite3.Connection, pk: int) -> list[Epoch]:
         " reverted_us IS NOT NULL FROM epoch WHERE run_id = ? ORDER BY epoch",
         (pk,),
     )
-    return [Epoch(*row[:6], bool(row[6])) for row in rows]
+    return [
+        Epoch(number, kind, keep, first, started, ended, bool(reverted))
+        for number, kind, keep, first, started, ended, reverted in rows
+    ]
 
 
 def revert_epochs(connection: sqlite3.Connection, record: RunRecord, to: int) -> None:
@@ -197,9 +198,7 @@ def read(connection: sqlite3.Connection, pk: int) -> RunRecord:
     return _record(row)
 
 
-def find(
-    connection: sqlite3.Connection, project: str, run_id: str
-) -> RunRecord | None:
+def find(connection: sqlite3.Connection, project: str, run_id: str) -> RunRecord | None:
     """The run with an exact id, in the trash or not, or None."""
     row = connection.execute(
         f"{_SELECT} WHERE project.name = ? AND run.run_id = ?", (project, run_id)
@@ -274,7 +273,9 @@ def select(
         if len(rows) == 1:
             return _record(rows[0])
         if rows:
-            found = ", ".join(f"{r['project']}/{r['run_id']} ({r['name']})" for r in rows)
+            found = ", ".join(
+                f"{r['project']}/{r['run_id']} ({r['name']})" for r in rows
+            )
             raise AmbiguousNameError(
                 f"{selector!r} fits several runs: {found}.",
                 hint="Give the project and the full id.",
@@ -342,9 +343,7 @@ def _special(
 ) -> RunRecord:
     head, _, tail = selector[1:].partition("~")
     if head == "last" and (not tail or tail.isdigit()):
-        found = find_many(
-            connection, project=project, limit=1, offset=int(tail or 0)
-        )
+        found = find_many(connection, project=project, limit=1, offset=int(tail or 0))
     elif selector.startswith("@best:"):
         found = find_many(
             connection, project=project, limit=1, order=f"+summary.{selector[6:]}"
@@ -368,7 +367,9 @@ def _record(row: sqlite3.Row) -> RunRecord:
             parent_id, parent_uid, parent_epoch, parent_step, _json.loads(marks)
         )
     fields[8] = State(fields[8])
-    return RunRecord(*fields, parent, tuple(_json.loads(tags)))
+    names = RunRecord.__dataclass_fields__
+    known: dict[str, Any] = dict(zip(names, fields, strict=False))
+    return RunRecord(**known, parent=parent, tags=tuple(_json.loads(tags)))
 
 
 def environment(record: RunRecord) -> dict[str, JSONValue]:

@@ -66,7 +66,7 @@ def flatten(
         elif isinstance(item, int):
             yield prefix + key, _sql_int(item)
         elif isinstance(item, float):
-            yield prefix + key, item if item == item else None  # noqa: PLR0124 - NaN
+            yield prefix + key, item if item == item else None
         elif isinstance(item, str) or item is None:
             yield prefix + key, item
 
@@ -139,7 +139,8 @@ def read_definitions(
 ) -> dict[str, dict[str, JSONValue]]:
     """Every `define_metric` of a run, in order."""
     rows = connection.execute(
-        "SELECT glob, options FROM metric_definition WHERE run_id = ? ORDER BY position",
+        "SELECT glob, options FROM metric_definition WHERE run_id = ?"
+        " ORDER BY position",
         (pk,),
     )
     return {row[0]: _json.loads(row[1]) for row in rows}

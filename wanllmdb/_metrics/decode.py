@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from struct import iter_unpack
-from typing import Any
 from zlib import crc32
 
 from wanllmdb._metrics import segment
@@ -293,8 +292,7 @@ def count_rows(directory: Path) -> dict[str, int]:
     """Rows that each metric stream of a run holds now."""
     totals = {}
     for token, paths in list_segments(directory, Kind.METRICS).items():
-        last: Any = None
-        for last in read_stream(paths):
-            pass
-        totals[token] = last.rows if last is not None else 0
+        totals[token] = 0
+        for decoded in read_stream(paths):
+            totals[token] = decoded.rows
     return totals

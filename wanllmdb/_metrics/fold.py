@@ -68,8 +68,8 @@ class KeyFold:
     def _count(self, values: Sequence[Any]) -> None:
         self.count += len(values)
         total = sum(values)
-        if total != total:  # noqa: PLR0124 - some NaN, or inf - inf
-            kept = [v for v in values if v == v]  # noqa: PLR0124
+        if total != total:
+            kept = [v for v in values if v == v]
             self.nans += len(values) - len(kept)
             if not kept:
                 return
@@ -188,7 +188,9 @@ class Fold:
             keys = [key for key, _ in shape.present]
             rows += [
                 (ordinal, keys, row)
-                for ordinal, row in zip(ordinals, zip(*columns, strict=True), strict=True)
+                for ordinal, row in zip(
+                    ordinals, zip(*columns, strict=True), strict=True
+                )
             ]
         rows.sort(key=itemgetter(0))
         for ordinal, keys, (_words, _schema, step, time_us, *cells) in rows:

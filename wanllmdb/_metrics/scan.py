@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    Ints = NDArray[np.int64]
+
 JSON_METADATA = {b"wanllmdb.encoding": b"json"}
 """Marks a column of JSON text: its key held values that share no Arrow type."""
 
@@ -43,12 +45,12 @@ class VisibleStream:
 class _Rows:
     """Columns of the rows themselves, one list item per block."""
 
-    steps: list[NDArray[np.int64]] = field(default_factory=list)
-    times: list[NDArray[np.int64]] = field(default_factory=list)
-    ordinals: list[NDArray[np.int64]] = field(default_factory=list)
-    epochs: list[NDArray[np.int64]] = field(default_factory=list)
-    tokens: list[NDArray[np.int64]] = field(default_factory=list)
-    writers: list[NDArray[np.int64]] = field(default_factory=list)
+    steps: list[Ints] = field(default_factory=list)
+    times: list[Ints] = field(default_factory=list)
+    ordinals: list[Ints] = field(default_factory=list)
+    epochs: list[Ints] = field(default_factory=list)
+    tokens: list[Ints] = field(default_factory=list)
+    writers: list[Ints] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class _Part:
     """Values of one key and type: row numbers and values, side by side."""
 
     code: str
-    rows: NDArray[np.int64]
+    rows: Ints
     values: Any
 
 
@@ -141,7 +143,7 @@ class Scan:
             columns.append((key, cells))
         for index in range(self._groups):
             time_us = int(self._times[index])
-            row: dict[str, JSONValue] = {
+            found: dict[str, JSONValue] = {
                 "_step": int(self._steps[index]),
                 "_timestamp": time_us / 1e6,
                 "_runtime": (time_us - start_us) / 1e6,
@@ -149,8 +151,8 @@ class Scan:
             }
             for key, cells in columns:
                 if cells[index] is not _ABSENT:
-                    row[key] = cells[index]
-            yield row
+                    found[key] = cells[index]
+            yield found
 
     def _add_shaped(self, block: ShapeRows, stream: VisibleStream, rank: int) -> None:
         np = self._np
@@ -207,7 +209,7 @@ class Scan:
         return self._wanted is None or key in self._wanted
 
     def _visible(
-        self, steps: NDArray[np.int64], ordinals: NDArray[np.int64], s: VisibleStream
+        self, steps: Ints, ordinals: Ints, s: VisibleStream
     ) -> NDArray[np.bool_] | None:
         if s.limit is None and s.max_rows is None:
             return None
@@ -220,12 +222,12 @@ class Scan:
 
     def _add_rows(
         self,
-        steps: NDArray[np.int64],
-        times: NDArray[np.int64],
-        ordinals: NDArray[np.int64],
+        steps: Ints,
+        times: Ints,
+        ordinals: Ints,
         stream: VisibleStream,
         rank: int,
-    ) -> NDArray[np.int64]:
+    ) -> Ints:
         np = self._np
         count = len(steps)
         if stream.writer not in self.writers:
@@ -237,7 +239,7 @@ class Scan:
         self._rows.tokens.append(np.full(count, rank, np.int64))
         writer = self.writers.index(stream.writer)
         self._rows.writers.append(np.full(count, writer, np.int64))
-        rows = np.arange(self._count, self._count + count)
+        rows: Ints = np.arange(self._count, self._count + count)
         self._count += count
         return rows
 
@@ -248,12 +250,13 @@ class Scan:
         """Find each row's place in total order and its group in the result."""
         np = self._np
 
-        def joined(blocks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-            return np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+        def joined(blocks: list[Ints]) -> Ints:
+            whole: Ints = np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+            return whole
 
         steps, times = joined(self._rows.steps), joined(self._rows.times)
         writers, tokens = joined(self._rows.writers), joined(self._rows.tokens)
-        self._rank: NDArray[np.int64] | None = None
+        self._rank: Ints | None = None
         one_stream = len(tokens) == 0 or bool(np.all(tokens == tokens[0]))
         if one_stream and bool(np.all(steps[1:] > steps[:-1])):
             # The common case: nothing to merge, the file is in order already.
@@ -262,13 +265,20 @@ class Scan:
             self._groups = len(steps)
             return
         order = np.lexsort(
-            (joined(self._rows.ordinals), tokens, times // 1000, joined(self._rows.epochs))
+            (
+                joined(self._rows.ordinals),
+                tokens,
+                times // 1000,
+                joined(self._rows.epochs),
+            )
         )
         self._rank = np.empty(len(order), np.int64)
         self._rank[order] = np.arange(len(order))
         by_group = np.lexsort((self._rank, writers, steps))
         changed = np.ones(len(order), bool)
-        changed[1:] = (np.diff(steps[by_group]) != 0) | (np.diff(writers[by_group]) != 0)
+        changed[1:] = (np.diff(steps[by_group]) != 0) | (
+            np.diff(writers[by_group]) != 0
+        )
         number = np.cumsum(changed) - 1
         self._group = np.empty(len(order), np.int64)
         self._group[by_group] = number
@@ -278,7 +288,7 @@ class Scan:
         self._steps, self._times = steps[chosen], times[chosen]
         self._writer_ids = writers[chosen]
 
-    def _target(self, part: _Part) -> NDArray[np.int64]:
+    def _target(self, part: _Part) -> Ints:
         """The result rows of a part, which is first put in total order."""
         if self._rank is not None:
             rank = self._rank[part.rows]
@@ -289,7 +299,8 @@ class Scan:
                     part.values = [part.values[i] for i in order]
                 else:
                     part.values = part.values[order]
-        return self._group[part.rows]
+        target: Ints = self._group[part.rows]
+        return target
 
     def _column(self, parts: list[_Part]) -> tuple[pa.Array, dict[bytes, bytes] | None]:
         import pyarrow as pa

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from struct import error as StructError
 from time import time_ns
 from typing import Any
 from zlib import crc32
@@ -75,7 +75,7 @@ class StreamWriter:
         # The common durability takes the shortest way.
         self._direct = durability == "process" or durability == "interval"
 
-    def append(self, data: Mapping[str, Any], step: int) -> None:
+    def append(self, data: Mapping[str, Any], step: int) -> None:  # noqa: C901 - inlined for speed
         """Write one row of scalars and other stored values."""
         try:
             shape = self._shapes[(*data, *map(type, data.values()))]
@@ -89,7 +89,7 @@ class StreamWriter:
             now = self._last_us
         try:
             body = shape.pack(shape.words, shape.id, step, now, *data.values())
-        except StructError:  # an int beyond 64 bits
+        except struct.error:  # an int beyond 64 bits
             self._append_json(data, step)
             return
         frame = crc32(body).to_bytes(4, "little") + body

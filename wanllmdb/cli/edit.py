@@ -14,7 +14,7 @@ from wanllmdb.cli.runs import api_of
 @click.argument("tags", nargs=-1, required=True)
 @click.option("-d", "--delete", is_flag=True, help="Remove the tags instead.")
 @click.pass_context
-def tag(ctx: click.Context, run: str, tags: tuple[str, ...], delete: bool) -> None:
+def tag(ctx: click.Context, /, run: str, tags: tuple[str, ...], delete: bool) -> None:
     """Add tags to a run."""
     found = api_of(ctx).run(run)
     kept = [t for t in found.tags if t not in tags]
@@ -26,7 +26,7 @@ def tag(ctx: click.Context, run: str, tags: tuple[str, ...], delete: bool) -> No
 @click.argument("run")
 @click.argument("text")
 @click.pass_context
-def note(ctx: click.Context, run: str, text: str) -> None:
+def note(ctx: click.Context, /, run: str, text: str) -> None:
     """Set a run's notes."""
     api_of(ctx).run(run).update(notes=text)
 
@@ -35,7 +35,7 @@ def note(ctx: click.Context, run: str, text: str) -> None:
 @click.argument("run")
 @click.argument("name")
 @click.pass_context
-def rename(ctx: click.Context, run: str, name: str) -> None:
+def rename(ctx: click.Context, /, run: str, name: str) -> None:
     """Set a run's display name."""
     api_of(ctx).run(run).rename(name)
 
@@ -54,7 +54,7 @@ def confirm(what: str, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.pass_context
-def rm(ctx: click.Context, runs: tuple[str, ...], yes: bool, dry_run: bool) -> None:
+def rm(ctx: click.Context, /, runs: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     """Move runs to the trash."""
     api = api_of(ctx)
     found = [api.run(run) for run in runs]
@@ -70,7 +70,7 @@ def rm(ctx: click.Context, runs: tuple[str, ...], yes: bool, dry_run: bool) -> N
 @click.argument("run")
 @click.option("--epoch", type=int, help="Show this earlier epoch again instead.")
 @click.pass_context
-def restore(ctx: click.Context, run: str, epoch: int | None) -> None:
+def restore(ctx: click.Context, /, run: str, epoch: int | None) -> None:
     """Bring a run back from the trash, or an epoch that was superseded."""
     api = api_of(ctx)
     if epoch is not None:

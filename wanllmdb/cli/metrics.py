@@ -21,7 +21,7 @@ def metric() -> None:
 @click.argument("run")
 @output_options
 @click.pass_context
-def list_(ctx: click.Context, run: str, **how: Any) -> None:
+def list_(ctx: click.Context, /, run: str, **how: Any) -> None:
     """List a run's metrics with their statistics."""
     stats = api_of(ctx).run(run).keys
     emit([{"key": key, **asdict(item)} for key, item in stats.items()], **how)
@@ -34,7 +34,7 @@ def list_(ctx: click.Context, run: str, **how: Any) -> None:
 @output_options
 @click.pass_context
 def get(
-    ctx: click.Context, run: str, keys: tuple[str, ...], last: int | None, **how: Any
+    ctx: click.Context, /, run: str, keys: tuple[str, ...], last: int | None, **how: Any
 ) -> None:
     """Print metrics, every row, exact."""
     history = api_of(ctx).run(run).history(list(keys), last=last)
@@ -46,7 +46,7 @@ def get(
 @click.argument("key")
 @output_options
 @click.pass_context
-def stats(ctx: click.Context, run: str, key: str, **how: Any) -> None:
+def stats(ctx: click.Context, /, run: str, key: str, **how: Any) -> None:
     """Print one metric's count, last, min, max and mean."""
     found = api_of(ctx).run(run)
     if key not in found.keys:

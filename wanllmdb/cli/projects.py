@@ -31,7 +31,7 @@ def _row(record: projects.ProjectRecord) -> dict[str, Any]:
 @project.command("ls")
 @output_options
 @click.pass_context
-def list_(ctx: click.Context, **how: Any) -> None:
+def list_(ctx: click.Context, /, **how: Any) -> None:
     """List the projects."""
     emit([_row(record) for record in api_of(ctx).projects()], **how)
 
@@ -40,7 +40,7 @@ def list_(ctx: click.Context, **how: Any) -> None:
 @click.argument("name")
 @output_options
 @click.pass_context
-def show(ctx: click.Context, name: str, **how: Any) -> None:
+def show(ctx: click.Context, /, name: str, **how: Any) -> None:
     """Show one project."""
     emit([_row(projects.get(api_of(ctx).store.catalog.reader, name))], **how)
 
@@ -49,7 +49,7 @@ def show(ctx: click.Context, name: str, **how: Any) -> None:
 @click.argument("old")
 @click.argument("new")
 @click.pass_context
-def rename(ctx: click.Context, old: str, new: str) -> None:
+def rename(ctx: click.Context, /, old: str, new: str) -> None:
     """Give a project another name."""
     with api_of(ctx).store.catalog.transaction(durable=True) as connection:
         projects.rename(connection, old, new)
@@ -59,7 +59,7 @@ def rename(ctx: click.Context, old: str, new: str) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def rm(ctx: click.Context, name: str, yes: bool) -> None:
+def rm(ctx: click.Context, /, name: str, yes: bool) -> None:
     """Move a project and its runs to the trash."""
     confirm(f"Move project {name!r} and its runs to the trash", yes)
     with api_of(ctx).store.catalog.transaction(durable=True) as connection:

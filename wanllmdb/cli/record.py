@@ -20,7 +20,7 @@ from wanllmdb.types import State
 @click.command()
 @click.option("--steps", default=400, show_default=True)
 @click.pass_context
-def demo(ctx: click.Context, steps: int) -> None:
+def demo(ctx: click.Context, /, steps: int) -> None:
     """Record a small real training: a classifier learns two moons."""
     from wanllmdb.cli import moons
 
@@ -47,7 +47,11 @@ def demo(ctx: click.Context, steps: int) -> None:
 @click.option("--name")
 @click.pass_context
 def exec_(
-    ctx: click.Context, command: tuple[str, ...], project: str | None, name: str | None
+    ctx: click.Context,
+    /,
+    command: tuple[str, ...],
+    project: str | None,
+    name: str | None,
 ) -> None:
     """Run a command; record its output and its end. `exec -- CMD ARGS`."""
     run = wanllmdb.init(
@@ -65,7 +69,7 @@ def exec_(
 @click.argument("run")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
-def resume(ctx: click.Context, run: str, command: tuple[str, ...]) -> None:
+def resume(ctx: click.Context, /, run: str, command: tuple[str, ...]) -> None:
     """Run a command whose `init` goes on with RUN. `resume RUN -- CMD ARGS`."""
     found = api_of(ctx).run(run)
     variables = {
@@ -83,7 +87,7 @@ def _watch(run: Any, command: tuple[str, ...], variables: dict[str, str]) -> int
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
     except OSError as error:
-        run._finish(127, State.FAILED, str(error))  # noqa: SLF001
+        run._finish(127, State.FAILED, str(error))
         click.echo(f"{command[0]}: {error.strerror}", err=True)
         return 127
     # Our own stdout and stderr are captured, so passing lines on records them.
@@ -102,8 +106,10 @@ def _watch(run: Any, command: tuple[str, ...], variables: dict[str, str]) -> int
         pump.join()
     if code < 0:
         name = signal.Signals(-code).name
-        state = State.KILLED if -code in (signal.SIGTERM, signal.SIGINT) else State.CRASHED
-        run._finish(128 - code, state, f"ended by {name}")  # noqa: SLF001
+        state = (
+            State.KILLED if -code in (signal.SIGTERM, signal.SIGINT) else State.CRASHED
+        )
+        run._finish(128 - code, state, f"ended by {name}")
         return 128 - code
     run.finish(code)
     return code

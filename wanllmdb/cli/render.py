@@ -21,9 +21,9 @@ FORMATS = ("table", "json", "jsonl", "csv", "parquet")
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--format``, ``--json`` and ``-o`` to a listing."""
-    command = click.option(
-        "-o", "--output", metavar="FILE", help="Write to a file."
-    )(command)
+    command = click.option("-o", "--output", metavar="FILE", help="Write to a file.")(
+        command
+    )
     command = click.option("--json", "as_json", is_flag=True, help="--format json")(
         command
     )
@@ -79,7 +79,9 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     if not rows:
         return ""
     grid = [[_short(cell(row.get(name))) for name in names] for row in rows]
-    widths = [max(len(name), *(len(line[i]) for line in grid)) for i, name in enumerate(names)]
+    widths = [
+        max(len(name), *(len(line[i]) for line in grid)) for i, name in enumerate(names)
+    ]
     lines = [names, *grid]
     return "".join(
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() + "\n"
@@ -113,7 +115,9 @@ def _as_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(_json.to_plain(value)) if isinstance(value, (dict, list)) else value
+    return (
+        json.dumps(_json.to_plain(value)) if isinstance(value, (dict, list)) else value
+    )
 
 
 def _parquet(

@@ -43,7 +43,7 @@ def row_of(run: StoredRun) -> dict[str, Any]:
 @output_options
 @click.pass_context
 def ls(
-    ctx: click.Context, project: str | None, where: str | None, sort: str | None,
+    ctx: click.Context, /, project: str | None, where: str | None, sort: str | None,
     columns: str | None, limit: int, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """List runs, newest first."""
@@ -68,7 +68,7 @@ def ls(
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
-def show(ctx: click.Context, run: str, as_json: bool) -> None:
+def show(ctx: click.Context, /, run: str, as_json: bool) -> None:
     """Show one run: state, config, summary, epochs, files, damage."""
     found = api_of(ctx).run(run)
     record = found.record
@@ -97,7 +97,9 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
             for key, item in value.items():
                 click.echo(f"  {cell(key)} = {cell(item)}")
         elif value not in (None, "", [], 0):
-            text = "  ".join(map(cell, value)) if isinstance(value, list) else cell(value)
+            text = (
+                "  ".join(map(cell, value)) if isinstance(value, list) else cell(value)
+            )
             click.echo(f"{name}: {text}")
 
 
@@ -106,7 +108,7 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
 @click.option("-n", "--rows", default=10, show_default=True)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @click.pass_context
-def tail(ctx: click.Context, run: str, rows: int, follow: bool) -> None:
+def tail(ctx: click.Context, /, run: str, rows: int, follow: bool) -> None:
     """Show a run's last rows."""
     api = api_of(ctx)
     found = api.run(run)
@@ -133,7 +135,7 @@ def tail(ctx: click.Context, run: str, rows: int, follow: bool) -> None:
 @output_options
 @click.pass_context
 def logs(
-    ctx: click.Context, run: str, stream: str | None, level: str | None,
+    ctx: click.Context, /, run: str, stream: str | None, level: str | None,
     grep: str | None, **how: Any,
 ) -> None:  # fmt: skip
     """Show a run's console log."""
@@ -156,7 +158,7 @@ def logs(
 @click.argument("run")
 @click.argument("keys", nargs=-1, required=True)
 @click.pass_context
-def plot(ctx: click.Context, run: str, keys: tuple[str, ...]) -> None:
+def plot(ctx: click.Context, /, run: str, keys: tuple[str, ...]) -> None:
     """Draw metrics of a run in the terminal."""
     found = api_of(ctx).run(run)
     library = _extras.need("plotext", "plot", "A plot in the terminal")
@@ -174,7 +176,7 @@ def plot(ctx: click.Context, run: str, keys: tuple[str, ...]) -> None:
 @click.argument("second")
 @output_options
 @click.pass_context
-def diff(ctx: click.Context, first: str, second: str, **how: Any) -> None:
+def diff(ctx: click.Context, /, first: str, second: str, **how: Any) -> None:
     """Show where config and summary of two runs differ."""
     api = api_of(ctx)
     a, b = api.run(first), api.run(second)

@@ -47,7 +47,7 @@ def status(ctx: click.Context) -> None:
 @click.command()
 @output_options
 @click.pass_context
-def env(ctx: click.Context, **how: Any) -> None:
+def env(ctx: click.Context, /, **how: Any) -> None:
     """Every setting: its value, and where it comes from."""
     store = _settings.find_store(ctx.obj["store"])
     settings = _settings.load(store.path)
@@ -65,7 +65,7 @@ def env(ctx: click.Context, **how: Any) -> None:
 @click.command()
 @click.option("--fix", is_flag=True, help="Recover dead runs.")
 @click.pass_context
-def doctor(ctx: click.Context, fix: bool) -> None:
+def doctor(ctx: click.Context, /, fix: bool) -> None:
     """Look for what is wrong with the Store."""
     api = api_of(ctx)
     store = api.store
@@ -134,7 +134,7 @@ def path(ctx: click.Context) -> None:
 @store_group.command()
 @click.argument("target")
 @click.pass_context
-def backup(ctx: click.Context, target: str) -> None:
+def backup(ctx: click.Context, /, target: str) -> None:
     """Copy the Store to a new directory, while runs go on."""
     source = api_of(ctx).store
     goal = Path(target).absolute()
@@ -156,7 +156,7 @@ def backup(ctx: click.Context, target: str) -> None:
 @store_group.command()
 @click.argument("source")
 @click.pass_context
-def restore(ctx: click.Context, source: str) -> None:
+def restore(ctx: click.Context, /, source: str) -> None:
     """Copy a backup to the place of the Store, which must be empty."""
     goal = _settings.find_store(ctx.obj["store"]).path
     origin = Path(source).absolute()

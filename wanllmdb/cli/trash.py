@@ -20,18 +20,19 @@ def trash() -> None:
 @trash.command("ls")
 @output_options
 @click.pass_context
-def list_(ctx: click.Context, **how: Any) -> None:
+def list_(ctx: click.Context, /, **how: Any) -> None:
     """List the runs in the trash."""
     found = api_of(ctx).runs(deleted=True)
     emit(
-        [{**row_of(r), "deleted": _clock.iso(r.record.deleted_us)} for r in found], **how
+        [{**row_of(r), "deleted": _clock.iso(r.record.deleted_us)} for r in found],
+        **how,
     )
 
 
 @trash.command()
 @click.argument("run")
 @click.pass_context
-def restore(ctx: click.Context, run: str) -> None:
+def restore(ctx: click.Context, /, run: str) -> None:
     """Bring a run back."""
     click.echo(api_of(ctx).run(run, deleted=True).restore().path)
 
@@ -40,7 +41,7 @@ def restore(ctx: click.Context, run: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.pass_context
-def empty(ctx: click.Context, yes: bool, dry_run: bool) -> None:
+def empty(ctx: click.Context, /, yes: bool, dry_run: bool) -> None:
     """Remove for good what is in the trash."""
     api = api_of(ctx)
     found = api.runs(deleted=True)

@@ -1,0 +1,1 @@
+"""Background recorders: console, system metrics, git, surroundings."""
