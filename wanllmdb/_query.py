@@ -565,7 +565,10 @@ class Api:
             RunNotFoundError: nothing fits.
             AmbiguousNameError: several runs fit.
         """
-        project, _, selector = path.rpartition("/")
+        # A key after @best: may hold slashes of its own.
+        head, special, tail = path.partition("@")
+        project, _, selector = head.rpartition("/")
+        selector += special + tail
         project = project.rsplit("/", 1)[-1]
         record = runs.select(
             self.store.catalog.reader, selector, project or None, deleted=deleted

@@ -688,12 +688,7 @@ class Run:
         elif self._role == "joined" or self._others_alive(stream):
             store.leave_run(stream, exit_code, dropped)
         else:
-            alone = len(list(store.run_dir(self._record.uid).glob("*.lock"))) <= 1
-            fold = (
-                writer.fold
-                if writer is not None and alone and not self._joined
-                else None
-            )
+            fold = None if writer is None or self._joined else writer.fold
             store.end_run(
                 stream, state, exit_code=exit_code, error=error, dropped=dropped,
                 fold=fold,
@@ -706,7 +701,8 @@ class Run:
         from wanllmdb._metrics import decode
 
         directory = self._store.run_dir(self._record.uid)
-        return len(decode.list_segments(directory, Kind.METRICS)) > 1
+        own = self._stream.identity.token if self._stream else ""
+        return bool(set(decode.list_segments(directory, Kind.METRICS)) - {own})
 
     def _others_alive(self, stream: OpenStream) -> bool:
         from wanllmdb import _locks

@@ -45,9 +45,8 @@ class Ticker:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        for job in self._once:
-            if not self._wake.is_set():
-                self._call(job)
+        for job in self._once:  # also of a run that is over already: it is wanted
+            self._call(job)
         due = {index: time.monotonic() + s for index, (s, _) in enumerate(self._jobs)}
         while due:
             index = min(due, key=lambda i: due[i])

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 _NAME = r"(?:[\w-]*(?:password|passwd|secret|api[_-]?key|access[_-]?key|auth))"
@@ -40,6 +41,7 @@ def environment_facts() -> dict[str, object]:
     return facts
 
 
+@cache
 def installed_packages() -> dict[str, str]:
     """Installed distributions and their versions, by lower-case name."""
     from importlib import metadata
