@@ -9,9 +9,18 @@ from pathlib import Path
 import wanllmdb
 from wanllmdb import _settings
 
-HEAVY = (
-    ["duckdb", "pyarrow", "pandas", "numpy", "pydantic", "fsspec", "sqlite_utils", "psutil", "torch", "jax"]
-)
+HEAVY = [
+    "duckdb",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "pydantic",
+    "fsspec",
+    "sqlite_utils",
+    "psutil",
+    "torch",
+    "jax",
+]
 
 
 def loaded_after(code: str) -> set[str]:
