@@ -9,13 +9,16 @@ of owned locks prevents everywhere.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import struct
+import sys
 import time
 from pathlib import Path
 
-_OFD_SETLK = getattr(fcntl, "F_OFD_SETLK", None)
+if sys.platform != "win32":  # there `import wanllmdb` works, and init() refuses
+    import fcntl
+
+    _OFD_SETLK = getattr(fcntl, "F_OFD_SETLK", None)
 _FLOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, pid
 _BUSY = (errno.EACCES, errno.EAGAIN)
 

@@ -27,6 +27,7 @@ from wanllmdb.errors import (
     InvalidInputError,
     InvalidMetricError,
     RunFinishedError,
+    StoreLockedError,
     WanllmdbWarning,
 )
 from wanllmdb.types import Alert, AlertLevel, JSONValue, Kind, RunRecord, State
@@ -788,9 +789,12 @@ class Run:
         ):
             return
         with self._lock:
-            fold = self._whole_fold()
+            fold = self._whole_fold().merged(Fold())  # a copy: log() goes on
             self._saved_at = self._rows
+        try:
             self._store.save_numbers(self._record.pk, fold)
+        except StoreLockedError:  # others are busy writing: in 10 s again
+            self._saved_at = -1
 
     # Children
 
