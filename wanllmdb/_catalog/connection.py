@@ -124,6 +124,12 @@ class Database:
         if self._copy_dir is not None:
             shutil.rmtree(self._copy_dir, ignore_errors=True)
 
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # noqa: BLE001, S110 - a destructor has nobody to tell
+            pass
+
     def backup_to(self, path: Path) -> None:
         """Copy a consistent state to a new file, while others write."""
         with _translated(path):

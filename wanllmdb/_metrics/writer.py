@@ -72,11 +72,16 @@ class StreamWriter:
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._dirty: list[tuple[Shape, int]] = []
         self._buffer = bytearray()
+        self._unflushed = 0
         # The common durability takes the shortest way.
         self._direct = durability == "process" or durability == "interval"
 
     def append(self, data: Mapping[str, Any], step: int) -> None:  # noqa: C901 - inlined for speed
         """Write one row of scalars and other stored values."""
+        # First of all: a new segment knows no shapes yet.
+        if self._fd < 0 and not self._open():
+            self.dropped += 1
+            return
         try:
             shape = self._shapes[(*data, *map(type, data.values()))]
         except KeyError:
@@ -93,7 +98,7 @@ class StreamWriter:
             self._append_json(data, step)
             return
         frame = crc32(body).to_bytes(4, "little") + body
-        if self._fd >= 0 and self._direct:
+        if self._direct:
             try:
                 done = os.write(self._fd, frame)
             except OSError as error:
@@ -121,21 +126,40 @@ class StreamWriter:
 
     def fold_pending(self) -> None:
         """Bring `fold` up to date with every row written."""
+        self.flush()
         ordinals: dict[Shape, list[int]] = {}
         for shape, ordinal in self._dirty:
             ordinals.setdefault(shape, []).append(ordinal)
         blocks = [(s, b"".join(s.pending), found) for s, found in ordinals.items()]
-        self.fold.add_blocks(blocks, self.identity.epoch, self.identity.token)
+        if blocks:
+            self.fold.add_blocks(blocks, self.identity.epoch, self.identity.token)
         for shape in ordinals:
             shape.pending.clear()
         self._dirty.clear()
 
     def flush(self) -> None:
         """Hand buffered rows to the kernel (durability "buffered")."""
-        if self._buffer:
-            data, self._buffer = bytes(self._buffer), bytearray()
-            self._size -= len(data)
-            self._write(data)
+        if not self._buffer:
+            return
+        data, self._buffer = bytes(self._buffer), bytearray()
+        rows, self._unflushed = self._unflushed, 0
+        shapes = dict(self._shapes)
+        self._size -= len(data)
+        done = self._write(data)
+        if not done and self._full:
+            # One file's limit was met: the same rows, defined anew in the next one.
+            self._full, self._retrying, self._shapes = False, True, shapes
+            again = b"".join(shape.definition() for shape in shapes.values())
+            done = self._write(again + data)
+            self._retrying = False
+        if not done:
+            self.dropped += rows - 1  # _finish_write counted one
+            self.rows -= rows
+            kept = len(self._dirty) - rows
+            for shape, _ in self._dirty[kept:]:
+                shape.pending.pop()
+            del self._dirty[kept:]
+            self._shapes.clear()
 
     def sync(self) -> None:
         """Make everything written survive a power cut."""
@@ -246,26 +270,29 @@ class StreamWriter:
         self, schema: int, value: Mapping[str, Any], step: int, now: int
     ) -> bool:
         text = _json.dumps(dict(value)).encode()
-        return self._put(segment.frame(schema, step, now, text))
+        self.flush()  # frames of this kind are not buffered
+        return self._put(segment.frame(schema, step, now, text), buffered=False)
 
     def _note(self, shape: Shape, frame: bytes) -> None:
         if self._folds:
             shape.pending.append(frame)
             self._dirty.append((shape, self.rows))
-            if len(self._dirty) >= FOLD_ROWS:
-                self.fold_pending()
         self.rows += 1
+        if self._buffer:
+            self._unflushed += 1
+            if len(self._buffer) >= BUFFER_BYTES:
+                self.flush()
+        if len(self._dirty) >= FOLD_ROWS:
+            self.fold_pending()
 
-    def _put(self, frame: bytes) -> bool:
+    def _put(self, frame: bytes, *, buffered: bool = True) -> bool:
         """Write a frame by the way of this durability; False if it was dropped."""
         if self._fd < 0 and not self._open():
             self.dropped += 1
             return False
-        if self._durability == "buffered":
+        if buffered and self._durability == "buffered":
             self._buffer += frame
             self._size += len(frame)
-            if len(self._buffer) >= BUFFER_BYTES:
-                self.flush()
             return True
         if not self._write(frame):
             return False
