@@ -6,9 +6,7 @@ its bytes when it is read.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,7 +49,7 @@ class Blobs:
         Raises:
             OSError: the source cannot be read, or the Store not written.
         """
-        draft = self._tmp / f"blob-{secrets.token_hex(8)}"
+        draft = self._tmp / f"blob-{os.urandom(8).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             with source.open("rb") as reader:
@@ -96,6 +94,8 @@ class Blobs:
 
 
 def _copy(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:
+    import hashlib
+
     digest, size = hashlib.sha256(), 0
     while chunk := reader.read(_CHUNK):
         digest.update(chunk)

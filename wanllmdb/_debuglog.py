@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import traceback
+import traceback  # not when needed: then no descriptor may be free
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from wanllmdb.types import Digest
@@ -13,6 +12,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 def of_bytes(data: bytes) -> Digest:
     """The digest of bytes in memory."""
+    import hashlib
+
     return Digest(PREFIX + hashlib.sha256(data).hexdigest())
 
 

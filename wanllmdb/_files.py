@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 
 from wanllmdb.errors import DiskFullError, ReadOnlyError, StoreUnavailableError
@@ -44,7 +43,7 @@ def write_durably(path: Path, data: bytes, tmp_dir: Path, mode: int = 0o600) -> 
 
     Written under `tmp_dir` (same filesystem), fsynced, renamed, directory fsynced.
     """
-    draft = tmp_dir / f"draft-{secrets.token_hex(8)}"
+    draft = tmp_dir / f"draft-{os.urandom(8).hex()}"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:

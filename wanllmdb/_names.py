@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import unicodedata
 
 from wanllmdb.errors import InvalidNameError
@@ -91,6 +90,8 @@ def tags(value: object) -> tuple[str, ...]:
 
 def random_run_name(number: int) -> str:
     """Two words and the run's number in its project, such as ``brave-owl-12``."""
+    import random
+
     return f"{random.choice(_ADJECTIVES)}-{random.choice(_NOUNS)}-{number}"
 
 

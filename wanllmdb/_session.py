@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -657,7 +656,7 @@ def _identity() -> str:
         here = str(Path.cwd())
     except OSError:
         here = ""
-    facts = "\0".join([socket.gethostname(), here, *sys.argv])
+    facts = "\0".join([os.uname().nodename, here, *sys.argv])
     return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

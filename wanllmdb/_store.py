@@ -31,10 +31,12 @@ from wanllmdb.errors import NewerStoreError, RunActiveError, StoreUnavailableErr
 from wanllmdb.types import (
     ALL_STEPS_SUPERSEDED,
     Damage,
+    Epoch,
     JSONValue,
     Kind,
     Location,
     NewRun,
+    Parent,
     RunFile,
     RunRecord,
     State,
@@ -436,7 +438,7 @@ class Store:
         for stream in self._visible(record, damage):
             token, epoch = stream.token, stream.epoch
             for decoded in stream.segments:
-                _fold_segment(fold, decoded, epoch, token, stream.limit)
+                _fold_segment(fold, decoded, epoch, token, stream)
             fold.end_stream()
         return fold, damage
 
@@ -482,23 +484,30 @@ class Store:
         return value
 
     def _visible(
-        self, record: RunRecord, damage: list[Damage]
+        self, record: RunRecord, damage: list[Damage], fork: _Fork | None = None
     ) -> Iterator[VisibleStream]:
-        """The streams of a run, and of what it was forked from, with their limits."""
+        """The streams of a run, and of what it was forked from, with their limits.
+
+        Args:
+            record: The run.
+            damage: Gets what is no frame.
+            fork: Show the run as it was when this fork of it was made.
+        """
         parent = record.parent
         if parent is not None:
             origin = runs.read(self.catalog.reader, parent.run_pk)
-            for stream in self._visible(origin, damage):
-                if stream.epoch > parent.epoch:
-                    continue
+            made = _Fork(parent, record.created_us)
+            for stream in self._visible(origin, damage, made):
                 limits = [x for x in (stream.limit, parent.step) if x is not None]
-                rows = parent.marks.get(stream.token, 0)
+                rows = stream.max_rows  # what the parent itself took over
+                if rows is None:
+                    rows = parent.marks.get(stream.token, 0)
                 # Epochs of the parent come before the child's own.
                 yield VisibleStream(
                     stream.token, stream.epoch - parent.epoch, "primary",
                     stream.segments, min(limits), rows,
                 )  # fmt: skip
-        limits_of = _limits(runs.epochs(self.catalog.reader, record.pk))
+        limits_of = _limits(runs.epochs(self.catalog.reader, record.pk), fork)
         known = self._identities(record.pk)
         directory = self.run_dir(record.uid)
         for token, paths in decode.list_segments(directory, Kind.METRICS).items():
@@ -642,12 +651,29 @@ def _check_format(marker: Path) -> None:
         )
 
 
-def _limits(epochs: Sequence[Any]) -> dict[int, int | None]:
-    """The greatest visible step of each epoch that was not reverted; None: any."""
+@dataclass(frozen=True, slots=True)
+class _Fork:
+    """What a fork took over, and when."""
+
+    parent: Parent
+    made_us: int
+
+
+def _limits(epochs: Sequence[Epoch], fork: _Fork | None) -> dict[int, int | None]:
+    """The greatest visible step of each epoch that was not reverted; None: any.
+
+    For a fork, as it was then: nothing done to the parent later changes it.
+    """
     limits: dict[int, int | None] = {}
     lowest: int | None = None
     for epoch in reversed(epochs):
-        if epoch.reverted:
+        reverted = epoch.reverted_us
+        if fork is not None:
+            if epoch.number > fork.parent.epoch:
+                continue
+            if reverted is not None and reverted > fork.made_us:
+                reverted = None
+        if reverted is not None:
             continue
         limits[epoch.number] = lowest
         if epoch.keep_step is not None:
@@ -688,17 +714,18 @@ def _rows_of(
 
 
 def _fold_segment(
-    fold: Fold, decoded: decode.Segment, epoch: int, token: str, limit: int | None
+    fold: Fold, decoded: decode.Segment, epoch: int, token: str, stream: VisibleStream
 ) -> None:
-    """Fold a segment; rows of fixed shapes up to each row of any values, in order."""
+    """Fold a segment: the rows of fixed shapes, the others, the summary's writes."""
+    limit, end = stream.limit, stream.max_rows
     blocks = [(b.shape, b.frames, b.ordinals) for b in decoded.shaped]
-    fold.add_blocks(blocks, epoch, token, limit)
+    fold.add_blocks(blocks, epoch, token, limit, end)
     for row in decoded.objects:
-        if limit is None or row.step <= limit:
+        if (limit is None or row.step <= limit) and (end is None or row.ordinal < end):
             place = (epoch, row.time_us // 1000, token, row.ordinal)
             fold.add_row(row.values, row.step, row.time_us, place)
     for write in decoded.summaries:
-        if limit != ALL_STEPS_SUPERSEDED:
+        if limit != ALL_STEPS_SUPERSEDED and (end is None or write.ordinal <= end):
             at = (epoch, write.time_us // 1000, token, write.ordinal - 0.5)
             fold.write_summary(write.values, at)
 

@@ -102,7 +102,7 @@ class Epoch:
     first_step: int
     started_us: int
     ended_us: int | None
-    reverted: bool
+    reverted_us: int | None
 
 
 @dataclass(frozen=True, slots=True)

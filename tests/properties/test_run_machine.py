@@ -147,6 +147,10 @@ class RunMachine(RuleBasedStateMachine):
                 }
                 assert rows == self.rows[name]
                 assert run.state == self.state[name]
+                counts = {key: stats.count for key, stats in run.keys.items()}
+                if name != self.active:
+                    seen = {k: sum(k in r for r in rows.values()) for k in "ab"}
+                    assert set(counts) == {k for k, n in seen.items() if n}
 
 
 TestRunMachine = RunMachine.TestCase

@@ -8,12 +8,8 @@ are lost without a word (SQLite, "How To Corrupt", 2.2).
 from __future__ import annotations
 
 import os
-import random
-import shutil
 import sqlite3
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -122,12 +118,14 @@ class Database:
             if connection is not None:
                 connection.close()
         if self._copy_dir is not None:
+            import shutil
+
             shutil.rmtree(self._copy_dir, ignore_errors=True)
 
     def __del__(self) -> None:
         try:
             self.close()
-        except Exception:  # noqa: BLE001, S110 - a destructor has nobody to tell
+        except Exception:  # noqa: BLE001 - a destructor has nobody to tell
             pass
 
     def backup_to(self, path: Path) -> None:
@@ -171,7 +169,7 @@ class Database:
                 )
                 if not busy or time.monotonic() > deadline:
                     raise
-                time.sleep(random.uniform(0.001, 0.010))
+                time.sleep(0.001 + 0.009 * os.urandom(1)[0] / 255)
             else:
                 return
 
@@ -203,6 +201,9 @@ class Database:
             return connection
 
     def _copy(self) -> Path:
+        import subprocess
+        import tempfile
+
         if self._copy_dir is None:
             self._copy_dir = tempfile.mkdtemp(prefix="wanllmdb-read-")
             code = (

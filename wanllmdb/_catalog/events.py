@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 import sqlite3
 from collections.abc import Iterable
 
@@ -15,11 +13,13 @@ from wanllmdb.types import Event, JSONValue
 
 def host_name() -> str:
     """This machine's name."""
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def user_name() -> str:
     """Who runs this process; the uid where it has no name."""
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):

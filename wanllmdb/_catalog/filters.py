@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
 from wanllmdb import _json
@@ -210,6 +209,8 @@ def _scope_of(name: str) -> tuple[int | None, str]:
 def _column(name: str) -> str:
     column = _COLUMNS.get(name.lower())
     if column is None:
+        from difflib import get_close_matches
+
         near = get_close_matches(
             name.lower(), [*_COLUMNS, "tag", "config.", "summary."]
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from dataclasses import dataclass
 
@@ -28,6 +27,8 @@ def ensure(connection: sqlite3.Connection, name: str) -> int:
 
     The uid is derived from the name, so two laptops agree on it before they meet.
     """
+    import hashlib
+
     uid = hashlib.sha256(f"project:{name}".encode()).hexdigest()[:32]
     if connection.execute(
         "SELECT 1 FROM project WHERE uid = ? AND name != ?", (uid, name)

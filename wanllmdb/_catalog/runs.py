@@ -111,11 +111,11 @@ def epochs(connection: sqlite3.Connection, pk: int) -> list[Epoch]:
     """All epochs of a run, in order."""
     rows = connection.execute(
         "SELECT epoch, kind, keep_step, first_step, started_us, ended_us,"
-        " reverted_us IS NOT NULL FROM epoch WHERE run_id = ? ORDER BY epoch",
+        " reverted_us FROM epoch WHERE run_id = ? ORDER BY epoch",
         (pk,),
     )
     return [
-        Epoch(number, kind, keep, first, started, ended, bool(reverted))
+        Epoch(number, kind, keep, first, started, ended, reverted)
         for number, kind, keep, first, started, ended, reverted in rows
     ]
 

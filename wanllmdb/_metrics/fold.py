@@ -12,7 +12,7 @@ from operator import ge, itemgetter
 from typing import Any
 
 from wanllmdb._metrics.segment import Shape
-from wanllmdb.types import JSONValue, KeyStats
+from wanllmdb.types import INT64_MAX, JSONValue, KeyStats
 
 KEY_LIMIT = 100_000
 """Distinct keys of a run that are summed up; rows of further keys are only stored."""
@@ -142,7 +142,12 @@ class Fold:
         self.overflowed = False
 
     def add_blocks(
-        self, blocks: Sequence[Block], epoch: int, token: str, limit: int | None = None
+        self,
+        blocks: Sequence[Block],
+        epoch: int,
+        token: str,
+        limit: int | None = None,
+        max_rows: int | None = None,
     ) -> None:
         """Fold rows of one stream that follow all rows folded before.
 
@@ -151,13 +156,16 @@ class Fold:
             epoch: The epoch of the stream.
             token: The stream.
             limit: Rows of a greater step are superseded and left out.
+            max_rows: Rows from this ordinal on are left out.
         """
         tables = []
         for shape, frames, ordinals in blocks:
             rows: Any = shape.struct.iter_unpack(frames)
-            if limit is not None:
-                kept = [(r, n) for r, n in zip(rows, ordinals, strict=True)
-                        if r[2] <= limit]  # fmt: skip
+            if limit is not None or max_rows is not None:
+                top = INT64_MAX if limit is None else limit
+                end = INT64_MAX if max_rows is None else max_rows
+                pairs = zip(rows, ordinals, strict=True)
+                kept = [(r, n) for r, n in pairs if r[2] <= top and n < end]
                 rows, ordinals = [r for r, _ in kept], [n for _, n in kept]
             columns = list(zip(*rows, strict=True))
             if columns:
