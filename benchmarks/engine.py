@@ -6,6 +6,7 @@ CPU time, median of several rounds: ``python benchmarks/engine.py``.
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -33,12 +34,12 @@ def child_ms(code: str, **env: str) -> float:
     """CPU milliseconds of a fresh interpreter that runs some code."""
     times = []
     for _ in range(ROUNDS):
-        before = os.times()
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, **env},
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-P", "-c", code], env={**os.environ, **env},
                        check=True, capture_output=True)  # fmt: skip
-        after = os.times()
-        spent = after.children_user - before.children_user
-        spent += after.children_system - before.children_system
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime - before.ru_utime
+        spent += after.ru_stime - before.ru_stime
         times.append(spent * 1e3)
     return statistics.median(times)
 
