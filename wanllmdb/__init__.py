@@ -8,33 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wanllmdb import errors
-from wanllmdb._observers import on
-from wanllmdb._run import Run
-from wanllmdb._session import (
-    alert,
-    define_metric,
-    finish,
-    init,
-    log,
-    log_code,
-    log_message,
-    login,
-    mark_preempting,
-    require,
-    save,
-    setup,
-    teardown,
-    unwatch,
-    watch,
-)
-from wanllmdb.errors import ConfigError, WanllmdbError, WanllmdbWarning
-from wanllmdb.types import AlertLevel, State
-
 if TYPE_CHECKING:
+    from wanllmdb import errors
     from wanllmdb._config import Config, Summary
     from wanllmdb._logging import LogHandler
+    from wanllmdb._observers import on
     from wanllmdb._query import Api
+    from wanllmdb._run import Run
+    from wanllmdb._session import (
+        alert,
+        define_metric,
+        finish,
+        init,
+        log,
+        log_code,
+        log_message,
+        login,
+        mark_preempting,
+        require,
+        save,
+        setup,
+        teardown,
+        unwatch,
+        watch,
+    )
+    from wanllmdb.errors import ConfigError, WanllmdbError, WanllmdbWarning
+    from wanllmdb.types import AlertLevel, State
 
     run: Run | None
     config: Config
@@ -74,24 +73,30 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "Api": "_query", "LogHandler": "_logging", "Run": "_run", "on": "_observers",
+    "AlertLevel": "types", "State": "types", "ConfigError": "errors",
+    "WanllmdbError": "errors", "WanllmdbWarning": "errors",
+}  # fmt: skip
+"""Where a name lives, if not in `_session`. Each loads when it is first used, so that
+``import wanllmdb`` costs next to nothing."""
+
+
 def __getattr__(name: str) -> Any:
     """Live attributes of the active run, and names that load when first used."""
-    from wanllmdb import _session
+    from importlib import import_module
 
-    if name == "run":
-        return _session.active_run()
-    if name in ("config", "summary"):
-        return _session.active_section(name)
-    if name == "Api":
-        from wanllmdb._query import Api
-
-        return Api
-    if name == "LogHandler":
-        from wanllmdb._logging import LogHandler
-
-        return LogHandler
-    message = f"module 'wanllmdb' has no attribute {name!r}"
-    raise AttributeError(message)
+    if name in ("run", "config", "summary"):  # never kept: they change with the run
+        session = import_module("wanllmdb._session")
+        return session.active_run() if name == "run" else session.active_section(name)
+    if name == "errors":
+        return import_module("wanllmdb.errors")
+    if name not in __all__:
+        message = f"module 'wanllmdb' has no attribute {name!r}"
+        raise AttributeError(message)
+    home = import_module(f"wanllmdb.{_HOMES.get(name, '_session')}")
+    value = globals()[name] = getattr(home, name)
+    return value
 
 
 def __dir__() -> list[str]:

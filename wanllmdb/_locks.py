@@ -85,10 +85,9 @@ def is_held(path: Path) -> bool:
     A file that is gone is not held. Probing takes a shared lock for a moment, so two
     probers do not take each other for the owner.
     """
+    if _is_owned(path):
+        return True
     try:
-        stat = path.stat()
-        if (stat.st_dev, stat.st_ino) in _owned:
-            return True
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
@@ -103,13 +102,38 @@ def try_acquire(path: Path) -> FileLock | None:
 
     Two threads of one process exclude each other too.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    stat = os.fstat(fd)
-    if (stat.st_dev, stat.st_ino) in _owned or not _try_lock(fd, fcntl.LOCK_EX):
-        # With lockf, closing here would free a lock of ours; with OFD it does not.
+    while True:
+        if _is_owned(path):  # with lockf, opening and closing it would free it
+            return None
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not _try_lock(fd, fcntl.LOCK_EX):
+                os.close(fd)
+                return None
+            if _same_file(fd, path):
+                return FileLock(fd, path)
+        except BaseException:
+            os.close(fd)
+            raise
+        # Its last holder removed the file between our open and our lock.
         os.close(fd)
-        return None
-    return FileLock(fd, path)
+
+
+def _is_owned(path: Path) -> bool:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return False
+    return (stat.st_dev, stat.st_ino) in _owned
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    mine = os.fstat(fd)
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (named.st_dev, named.st_ino)
 
 
 def acquire(path: Path, timeout: float) -> FileLock | None:

@@ -16,6 +16,7 @@ from wanllmdb import _clock, _extras, _json, _names, _settings
 from wanllmdb._catalog import events, projects, runs, values
 from wanllmdb._catalog import files as run_files
 from wanllmdb._metrics.scan import JSON_METADATA
+from wanllmdb._recovery import recheck_fence, recover, recover_dead
 from wanllmdb._store import Store
 from wanllmdb.errors import (
     FileNotInRunError,
@@ -228,16 +229,7 @@ class StoredRun:
 
     @tags.setter
     def tags(self, value: Any) -> None:
-        new = _names.tags(value)
-        with self._store.catalog.transaction(durable=True) as connection:
-            gone = [tag for tag in self.tags if tag not in new]
-            runs.remove_tags(connection, self._record.pk, gone)
-            runs.add_tags(connection, self._record.pk, new)
-            events.record(
-                connection, "tags", "run", self._record.uid,
-                before=list(self.tags), after=list(new),
-            )  # fmt: skip
-        self.load()
+        self._record = self._store.save_tags(self._record, _names.tags(value))
 
     @property
     def created_at(self) -> str:
@@ -320,7 +312,7 @@ class StoredRun:
             MetricNotFoundError: a key was never logged.
         """
         wanted = None if keys is None else list(dict.fromkeys([*keys, x]))
-        scan = self._store.scan(self._record, wanted)
+        scan = self._store.logs.scan(self._record, wanted)
         table = scan.table(self._record.started_us)
         for key in keys or ():
             if key not in table.column_names:
@@ -351,7 +343,7 @@ class StoredRun:
         Args:
             keys: Metrics wanted; default all. Rows that lack one are left out.
         """
-        scan = self._store.scan(self._record, keys)
+        scan = self._store.logs.scan(self._record, keys)
         for row in scan.dicts(self._record.started_us):
             if keys is None or all(k in row for k in keys):
                 yield row
@@ -364,7 +356,7 @@ class StoredRun:
         start = self._record.started_us
         rows = [
             {"_timestamp": us / 1e6, "_runtime": (us - start) / 1e6, **cells}
-            for us, _, _, cells in self._store.records(self._record, Kind.SYSTEM)
+            for us, _, _, cells in self._store.logs.records(self._record, Kind.SYSTEM)
         ]
         names = list(dict.fromkeys(name for row in rows for name in row))
         return Result(pa.table({n: [row.get(n) for row in rows] for n in names}))
@@ -391,7 +383,7 @@ class StoredRun:
             InvalidInputError: `grep` is no regular expression.
         """
         pattern = _compiled(grep)
-        for us, _, writer, row in self._store.records(self._record, Kind.CONSOLE):
+        for us, _, writer, row in self._store.logs.records(self._record, Kind.CONSOLE):
             moment = datetime.fromtimestamp(us / 1e6, UTC)
             line = LogLine(
                 moment, row["stream"], row.get("level"), str(row["text"]), writer
@@ -480,13 +472,13 @@ class StoredRun:
         """Show again what later epochs superseded, and hide these."""
         with self._store.catalog.transaction(durable=True) as connection:
             runs.revert_epochs(connection, self._record, number)
-        self._store.save_numbers(self._record.pk, self._store.fold(self._record)[0])
+        self._store.save_numbers(
+            self._record.pk, self._store.logs.fold(self._record)[0]
+        )
         return self.load()
 
     def _change(self, changes: Mapping[str, str | None]) -> None:
-        with self._store.catalog.transaction(durable=True) as connection:
-            runs.update(connection, self._record, changes)
-        self.load()
+        self._record = self._store.edit(self._record, changes)
 
     def __repr__(self) -> str:
         return f"<StoredRun {self.path} {self.name!r} {self.state}>"
@@ -546,7 +538,7 @@ class Api:
         if limit is not None and limit < 0:
             raise InvalidInputError(f"A limit of {limit} runs?", hint="Give 0 or more.")
         name = None if project is None else project.rsplit("/", 1)[-1]
-        self.store.recover_dead(name)
+        recover_dead(self.store, name)
         found = runs.find_many(
             self.store.catalog.reader, project=name, condition=filters, order=order,
             limit=limit, offset=offset, deleted=deleted,
@@ -573,8 +565,8 @@ class Api:
         record = runs.select(
             self.store.catalog.reader, selector, project or None, deleted=deleted
         )
-        self.store.recover(record)
-        self.store.recheck_fence(record)
+        recover(self.store, record)
+        recheck_fence(self.store, record)
         return StoredRun(self.store, runs.read(self.store.catalog.reader, record.pk))
 
     def history(self, project: str, keys: Sequence[str], filters: Any = None) -> Result:
@@ -596,8 +588,7 @@ class Api:
     def purge(self, run: StoredRun) -> None:
         """Remove a run in the trash for good, with its log."""
         with self.store.catalog.transaction(durable=True) as connection:
-            events.record(connection, "purge", "run", run.record.uid, before=run.path)
-            connection.execute("DELETE FROM run WHERE id = ?", (run.record.pk,))
+            runs.purge(connection, run.record)
         shutil.rmtree(self.store.run_dir(run.record.uid), ignore_errors=True)
 
 

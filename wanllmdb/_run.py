@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob as globbing
 import os
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,33 +11,28 @@ from typing import Any
 
 from wanllmdb import _clock, _names, _observers, _values
 from wanllmdb._capture.recorder import Recorder
-from wanllmdb._catalog import files as run_files
-from wanllmdb._catalog import runs, values
+from wanllmdb._catalog import values
 from wanllmdb._config import Config, Summary
+from wanllmdb._definitions import Definitions, Metric
 from wanllmdb._metrics.fold import Fold
-from wanllmdb._metrics.summary import DELETED, options_of, summarise
-from wanllmdb._metrics.writer import StreamWriter
+from wanllmdb._metrics.summary import DELETED, summarise
+from wanllmdb._metrics.writer import StreamWriter, fdatasync
+from wanllmdb._run_files import RunFiles
 from wanllmdb._settings import Settings
 from wanllmdb._store import OpenStream, Store
 from wanllmdb._ticker import Ticker
+from wanllmdb._voice import Voice
 from wanllmdb.errors import (
     InvalidInputError,
     InvalidMetricError,
     RunFinishedError,
     StoreLockedError,
-    WanllmdbWarning,
 )
-from wanllmdb.types import Alert, AlertLevel, JSONValue, Kind, RunRecord, State
+from wanllmdb.types import Alert, AlertLevel, JSONValue, Kind, Losses, RunRecord, State
 
 SUMMARY_SECONDS = 10.0
-_POLICIES = ("live", "end", "now")
-
-
-class Metric:
-    """What `define_metric` returns; only its name is of use."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+AFTER_FINISH = (1 << 31, 0, "", 0.0)
+"""Place, in total order, of what is written to the summary after the end."""
 
 
 class Run:
@@ -80,38 +72,37 @@ class Run:
         self._settings = settings
         self._role = role
         self._child_prefix = child_prefix
-        self._step = first_step
+        self._step = self._first_step = first_step
         self.resumed = resumed
         self._lock = threading.RLock()
         self._busy = False
         self._deferred: list[tuple[Any, ...]] = []
         self._finished = False
-        self._pid = os.getpid()
-        self._warned: set[str] = set()
+        self._coerced = 0
         self._tags = record.tags
-        self._definitions: dict[str, dict[str, JSONValue]] = {}
-        self._synced: dict[str, str] = {}
-        self._step_values: dict[str, Any] = {}
-        self._watched: list[tuple[str, str | None, str]] = []
-        self._base = Fold()
+        self._saved_rows = -1
+        self._entered = 0
+        self._teardown: list[Callable[[Run, int], None]] = []
+        writable = store is not None and not store.read_only
+        self._voice = Voice(
+            self.path, silent=settings["silent"],
+            debug=store.debug if store is not None and writable else None,
+        )  # fmt: skip
+        self._files = RunFiles(store, record, self._voice)
+        self._definitions = Definitions(
+            {} if store is None
+            else values.read_definitions(store.catalog.reader, record.pk)
+        )  # fmt: skip
         self.config = Config(dict(config or {}), self._config_changed, locked)
         self.summary = Summary(
             self._read_summary, self._write_summary, self._remove_summary
         )
-        self._writer: StreamWriter | None = None
+        self._base = Fold()
+        if store is not None and (resumed or record.parent is not None):
+            self._base, _ = store.logs.fold(record)
         self._recorder: Recorder | None = None
-        self._ticker = Ticker("wanllmdb", self._survived)
-        self._teardown: list[Callable[[Run, int], None]] = []
-        self._saved_at = -1
-        self._entered = 0
-        self._first_step = first_step
-        if store is not None:
-            self._definitions = values.read_definitions(store.catalog.reader, record.pk)
-            self._refresh_synced()
-            if resumed or record.parent is not None:
-                self._base, _ = store.fold(record)
-        if stream is not None:
-            self._writer = self._new_writer(stream)
+        self._ticker = Ticker("wanllmdb", self._voice.survived)
+        self._use_writer(None if stream is None else self._new_writer(stream))
 
     # What it is
 
@@ -211,10 +202,7 @@ class Run:
     def tags(self, value: Iterable[str] | str) -> None:
         new = _names.tags(value)
         if self._store is not None and self._role != "child":
-            gone = [tag for tag in self._tags if tag not in new]
-            with self._store.catalog.transaction(durable=False) as connection:
-                runs.remove_tags(connection, self._record.pk, gone)
-                runs.add_tags(connection, self._record.pk, new)
+            self._record = self._store.save_tags(self._record, new)
         self._tags = new
 
     def __repr__(self) -> str:
@@ -254,7 +242,17 @@ class Run:
                 return
             self._busy = True
             try:
-                self._log(data, step, commit)
+                if (
+                    self._append is not None
+                    and step is None
+                    and commit is None
+                    and type(data) is dict
+                    and data
+                ):  # the common call, the shortest way
+                    self._append(data, self._step)
+                    self._step += 1
+                else:
+                    self._log(data, step, commit)
                 while self._deferred:
                     self._log(*self._deferred.pop(0))
             finally:
@@ -274,8 +272,8 @@ class Run:
             if at >= cursor:
                 cursor = at + 1 if commit else at
         if data:
-            if self._synced:
-                data = self._with_step_metrics(data)
+            if self._definitions.has_axes:
+                data = self._definitions.with_axes(data)
             if self._writer is None:
                 self._open_late()
             if self._writer is not None:
@@ -304,7 +302,7 @@ class Run:
             self._complain("step", f"{step!r} is no step; the cursor's is used")
             return self._step
         if number < self._step:
-            self._warn_once(
+            self._voice.warn_once(
                 "backward step",
                 f"Step {number} is behind the run's step {self._step}; its values are"
                 " kept there, and further ones without a word.",
@@ -314,11 +312,23 @@ class Run:
     def _normalise(self, data: Mapping[str, Any]) -> dict[str, Any]:
         return _values.metric_row(data, self._complain)
 
+    def _complain(self, key: str, text: str) -> None:
+        if self._settings["strict"]:
+            raise InvalidMetricError(f"{key}: {text}.", hint="strict=True refuses it.")
+        self._coerced += 1
+        self._voice.warn_once(f"value {key}", f"{key}: {text}.")
+
     def _append_nowhere(self, data: Mapping[str, Any], at: int) -> None:
         """In mode "disabled": keep the summary true, and nothing else."""
         row = self._normalise(data)
         now = _clock.now_us()
         self._base.add_row(row, at, now, (0, now // 1000, "", self._base.rows))
+
+    def _use_writer(self, writer: StreamWriter | None) -> None:
+        """Write to a stream, or to none; the quick way of `log` is open or closed."""
+        self._writer = writer
+        quick = writer is not None and not self._definitions.has_axes
+        self._append = writer.append if writer is not None and quick else None
 
     def define_metric(
         self,
@@ -346,56 +356,19 @@ class Run:
         Raises:
             InvalidInputError: a word is unknown, or ``best`` lacks a goal.
         """
-        words = [w.strip() for w in (summary or "").split(",") if w.strip()]
-        known = {"min", "max", "mean", "last", "first", "best", "none", "copy"}
-        if bad := [w for w in words if w not in known]:
-            raise InvalidInputError(
-                f"define_metric has no summary {bad[0]!r}.",
-                hint=f"Use {', '.join(sorted(known))}.",
-            )
-        if goal not in (None, "minimize", "maximize"):
-            raise InvalidInputError(
-                f"define_metric has no goal {goal!r}.", hint="Use minimize or maximize."
-            )
         axis = step_metric.name if isinstance(step_metric, Metric) else step_metric
         given = {
             "step_metric": axis, "step_sync": step_sync, "hidden": hidden,
-            "summary": ",".join(words) or None, "goal": goal,
+            "summary": summary, "goal": goal,
         }  # fmt: skip
-        options = {} if overwrite else dict(self._definitions.get(name, {}))
-        if words and options.get("summary"):
-            words = list(dict.fromkeys([*str(options["summary"]).split(","), *words]))
-            given["summary"] = ",".join(words)
-        options.update({k: v for k, v in given.items() if v is not None})
-        if "best" in words and "goal" not in options:
-            raise InvalidInputError(
-                "summary='best' needs a goal.",
-                hint="Add goal='minimize' or 'maximize'.",
-            )
-        self._definitions[name] = options
-        self._refresh_synced()
+        with self._lock:
+            options = self._definitions.define(name, given, overwrite=bool(overwrite))
+            if not self._finished:
+                self._use_writer(self._writer)
         if self._store is not None and self._role != "child":
-            with self._store.catalog.transaction(durable=False) as connection:
-                values.add_definition(connection, self._record.pk, name, options)
+            with self._voice.guarded("define_metric"):
+                self._store.save_definition(self._record.pk, name, options)
         return Metric(name)
-
-    def _refresh_synced(self) -> None:
-        self._synced = {
-            glob: str(options["step_metric"])
-            for glob, options in self._definitions.items()
-            if options.get("step_metric") and options.get("step_sync", True)
-        }
-
-    def _with_step_metrics(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        row = dict(data)
-        for axis in self._synced.values():
-            if axis in row:
-                self._step_values[axis] = row[axis]
-        for key in data:
-            axis = str(options_of(key, self._definitions).get("step_metric"))
-            if axis in self._step_values and axis not in row:
-                row[axis] = self._step_values[axis]
-        return row
 
     # Config and summary
 
@@ -403,12 +376,12 @@ class Run:
         if self._store is None or self._role == "child":
             return
         if self._writer is not None and self._writer.rows:
-            self._warn_once(
+            self._voice.warn_once(
                 "config changed",
                 f"config.{key} changed after values were logged; the change is kept,"
                 " and noted in the run's events.",
             )
-        with self._guarded("config"):
+        with self._voice.guarded("config"):
             self._store.save_config(self._record.pk, self.config.as_dict())
 
     def _whole_fold(self) -> Fold:
@@ -422,7 +395,7 @@ class Run:
     def _read_summary(self) -> dict[str, JSONValue]:
         with self._lock:
             fold = self._whole_fold()
-            return summarise(fold, self._definitions, self._record.started_us)
+            return summarise(fold, self._definitions.options, self._record.started_us)
 
     def _write_summary(self, new: dict[str, JSONValue]) -> None:
         with self._lock:
@@ -446,8 +419,8 @@ class Run:
         if self._store is None:
             return
         self._store.edit_summary(self._record.pk, new)
-        place = (1 << 31, 0, "", 0.0)
-        (self._writer.fold if self._writer else self._base).write_summary(new, place)
+        fold = self._writer.fold if self._writer else self._base
+        fold.write_summary(new, AFTER_FINISH)
 
     # Files, alerts, messages
 
@@ -472,39 +445,9 @@ class Run:
         Raises:
             InvalidInputError: the policy is unknown.
         """
-        if policy not in _POLICIES:
-            raise InvalidInputError(
-                f"save() has no policy {policy!r}.", hint="Use live, end or now."
-            )
-        if glob_str is None:
-            return []
-        pattern = os.fspath(glob_str)
         base = None if base_path is None else os.fspath(base_path)
-        found = self._save_now(pattern, base, policy)
-        if not found:
-            self._warn_once(f"save {pattern}", f"save({pattern!r}) matched no file.")
-        if policy != "now":
-            absolute = str(Path(pattern).absolute())
-            self._watched.append((absolute, base or str(Path.cwd()), policy))
-        return found
-
-    def _save_now(self, pattern: str, base: str | None, policy: str) -> list[str]:
-        saved = []
-        root = Path(base).absolute() if base else Path.cwd()
-        for match in sorted(globbing.glob(pattern, recursive=True)):
-            path = Path(match).absolute()
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
-            for file in files:
-                if not file.is_file():
-                    continue
-                saved.append(str(file))
-                if self._store is None:
-                    continue
-                inside = file.is_relative_to(root)
-                name = file.relative_to(root).as_posix() if inside else file.name
-                with self._guarded(f"save {file}"):
-                    self._store.store_file(self._record.pk, file, name, policy)
-        return saved
+        pattern = "" if glob_str is None else os.fspath(glob_str)
+        return self._files.save(pattern, base, policy) if pattern else []
 
     def log_code(
         self,
@@ -522,24 +465,9 @@ class Run:
             exclude_fn: Says of a path whether to leave it out.
         """
         del name
-        top = Path(root or ".").absolute()
-        saved = []
-        for directory, folders, names in os.walk(top):
-            folders[:] = sorted(
-                f for f in folders
-                if not f.startswith(".") and f not in ("__pycache__", "node_modules")
-                and not (Path(directory) / f / "pyvenv.cfg").exists()
-            )  # fmt: skip
-            for file in sorted(names):
-                path = Path(directory) / file
-                if not _ask(include_fn, path, top) or _ask(exclude_fn, path, top):
-                    continue
-                saved.append(str(path))
-                if self._store is not None:
-                    stored = f"code/{path.relative_to(top).as_posix()}"
-                    with self._guarded(f"log_code {path}"):
-                        self._store.store_file(self._record.pk, path, stored, "now")
-        return saved
+        return self._files.log_code(
+            Path(root or ".").absolute(), include_fn, exclude_fn
+        )
 
     def alert(
         self,
@@ -569,18 +497,15 @@ class Run:
             str(title), str(text), AlertLevel(word), _clock.now_us(), self._step
         )
         if self._store is not None:
-            with (
-                self._guarded("alert"),
-                self._store.catalog.transaction(durable=True) as connection,
-            ):
-                run_files.add_alert(connection, self._record.pk, alert)
-        self._say(f"{word} {alert.title}" + (f": {alert.text}" if text else ""))
-        _observers.notify("alert", alert, self._survived)
+            with self._voice.guarded("alert"):
+                self._store.save_alert(self._record.pk, alert)
+        self._voice.say(f"{word} {alert.title}" + (f": {alert.text}" if text else ""))
+        _observers.notify("alert", alert, self._voice.survived)
 
     def log_message(self, message: str, level: str = "INFO") -> None:
         """Record one line in the run's log, beside stdout and stderr."""
         if self._recorder is not None:
-            with self._guarded("log_message"):
+            with self._voice.guarded("log_message"):
                 self._recorder.message(str(message), level.upper())
 
     def mark_preempting(self) -> None:
@@ -588,7 +513,7 @@ class Run:
 
     def watch(self, *_: Any, **__: Any) -> None:
         """Accepted as W&B has it; gradients are not recorded yet."""
-        self._warn_once("watch", "watch() does nothing yet.")
+        self._voice.warn_once("watch", "watch() does nothing yet.")
 
     def unwatch(self, *_: Any) -> None:
         """Accepted as W&B has it."""
@@ -599,22 +524,28 @@ class Run:
         """Start capture and the background thread."""
         if self._store is None or self._stream is None:
             return self
-        directory = self._store.run_dir(self._record.uid)
         if self._role != "child":
             self._recorder = Recorder(
-                directory, self._stream.identity, self._settings, self._survived
-            )
+                self._store.run_dir(self._record.uid), self._stream.identity,
+                self._settings, self._voice.survived,
+            )  # fmt: skip
             self._recorder.start(self._ticker, self._save_environment)
+        if self.resumed:
+            self._ticker.once(self._files.save_again)
+        self._start_ticker()
+        if self._role == "creator":
+            _observers.notify("start", self, self._voice.survived)
+        return self
+
+    def _start_ticker(self) -> None:
         self._ticker.every(0.5, self._maintain)
         if self._settings["durability"] == "interval":
             self._ticker.every(5.0, self._sync)
         if self._settings["durability"] == "buffered":
             self._ticker.every(0.1, self._flush)
-        self._ticker.every(SUMMARY_SECONDS, self._save_numbers)
-        self._ticker.start()
         if self._role == "creator":
-            _observers.notify("start", self, self._survived)
-        return self
+            self._ticker.every(SUMMARY_SECONDS, self._save_numbers)
+        self._ticker.start()
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
         """End the run; durable on return. A second call does nothing.
@@ -637,87 +568,60 @@ class Run:
             if self._finished:
                 return
             self._finished = True
+            self._append = None
         for hook in self._teardown:
             hook(self, exit_code)
         if self._store is None:
             return
         self._ticker.stop(timeout=5.0)
-        with self._guarded("finish capture"):
+        with self._voice.guarded("finish capture"):
             if self._recorder is not None:
                 self._recorder.stop()
-        with self._guarded("finish files"):
-            self._save_again()
-        with self._guarded("finish"):
-            self._end(
-                exit_code,
-                state or (State.FAILED if exit_code else State.FINISHED),
-                error,
-            )
+        with self._voice.guarded("finish files"):
+            if self._role != "child":
+                self._files.save_again()
+            if self._role == "creator":
+                self._store.ingest_files(self._record)
+        with self._voice.guarded("finish"):
+            ended = state or (State.FAILED if exit_code else State.FINISHED)
+            self._end(self._store, exit_code, ended, error)
         if self._role == "creator":
-            _observers.notify("finish", self, self._survived)
+            _observers.notify("finish", self, self._voice.survived)
             if not quiet:
-                self._say(f"finished {self.path} ({self.name}), {self._rows} rows")
+                rows = self._writer.rows if self._writer is not None else 0
+                self._voice.say(f"finished {self.path} ({self.name}), {rows} rows")
 
     def _amend(self, state: State, exit_code: int, error: str) -> None:
         """Correct the end of a run that finished while an exception was on its way."""
-        if self._store is None or self._role != "creator":
-            return
-        with (
-            self._guarded("finish"),
-            self._store.catalog.transaction(durable=True) as connection,
-        ):
-            runs.set_ended(
-                connection, self._record.pk, state, ended_us=_clock.now_us(),
-                exit_code=exit_code, error=error,
-            )  # fmt: skip
+        if self._store is not None and self._role == "creator":
+            with self._voice.guarded("finish"):
+                self._store.amend_end(self._record.pk, state, exit_code, error)
 
-    def _end(self, exit_code: int, state: State, error: str | None) -> None:
-        writer, stream, store = self._writer, self._stream, self._store
-        assert store is not None
-        dropped = 0
+    def _end(
+        self, store: Store, exit_code: int, state: State, error: str | None
+    ) -> None:
+        writer, stream = self._writer, self._stream
         if writer is not None:
             with self._lock:
                 writer.close()
-            dropped = writer.dropped
-        if dropped:
-            self._say(f"{dropped} rows could not be written; the run says so too")
+        losses = Losses(writer.dropped if writer is not None else 0, self._coerced)
+        if losses.rows:
+            self._voice.say(
+                f"{losses.rows} rows could not be written; the run says so too"
+            )
         if stream is None:
             return
         if self._role == "child":
             stream.lock.release(unlink=True)
             store.end_if_left(self._record.pk)
-        elif self._role == "joined" or self._others_alive(stream):
-            store.leave_run(stream, exit_code, dropped)
+        elif self._role == "joined" or store.others_alive(stream):
+            store.leave_run(stream, exit_code, losses)
         else:
-            fold = None if writer is None or self._joined else writer.fold
+            alone = self._record.parent is None and not store.has_others(stream)
             store.end_run(
-                stream, state, exit_code=exit_code, error=error, dropped=dropped,
-                fold=fold,
+                stream, state, exit_code=exit_code, error=error, losses=losses,
+                fold=writer.fold if writer is not None and alone else None,
             )  # fmt: skip
-
-    @property
-    def _joined(self) -> bool:
-        """Whether other streams than this run's own exist."""
-        assert self._store is not None
-        from wanllmdb._metrics import decode
-
-        directory = self._store.run_dir(self._record.uid)
-        own = self._stream.identity.token if self._stream else ""
-        return bool(set(decode.list_segments(directory, Kind.METRICS)) - {own})
-
-    def _others_alive(self, stream: OpenStream) -> bool:
-        from wanllmdb import _locks
-
-        assert self._store is not None
-        directory = self._store.run_dir(self._record.uid)
-        return any(
-            path != stream.lock.path and _locks.is_held(path)
-            for path in directory.glob("*.lock")
-        )
-
-    @property
-    def _rows(self) -> int:
-        return self._writer.rows if self._writer is not None else 0
 
     def __enter__(self) -> Run:
         self._entered += 1
@@ -738,31 +642,10 @@ class Run:
         )
         self._finish(code, state, text)
 
-    def _save_again(self) -> None:
-        assert self._store is not None
-        if self._role == "child":
-            return
-        for pattern, base, policy in self._watched:
-            known = {
-                f.source: f.mtime_ns
-                for f in run_files.read(self._store.catalog.reader, self._record.pk)
-            }
-            for match in globbing.glob(pattern, recursive=True):
-                path = Path(match)
-                if path.is_dir() or known.get(str(path)) != path.stat().st_mtime_ns:
-                    self._save_now(match, base, policy)
-        if self._role == "creator":
-            self._store.ingest_files(self._record)
-
     def _save_environment(self, facts: Mapping[str, Any]) -> None:
-        from wanllmdb import _json
-
         assert self._store is not None
-        with self._store.catalog.transaction(durable=False) as connection:
-            connection.execute(
-                "UPDATE run SET environment = ? WHERE id = ?",
-                (_json.dumps(_values.config_value(facts)), self._record.pk),
-            )
+        clean: dict[str, JSONValue] = _values.config_value(facts)
+        self._store.save_environment(self._record.pk, clean)
 
     # In the background
 
@@ -773,8 +656,14 @@ class Run:
 
     def _sync(self) -> None:
         with self._lock:
-            if self._writer is not None and not self._finished:
-                self._writer.sync()
+            if self._writer is None or self._finished:
+                return
+            fd = self._writer.duplicate()
+        if fd >= 0:  # on its own, so that log() need not wait for the disk
+            try:
+                fdatasync(fd)
+            finally:
+                os.close(fd)
 
     def _flush(self) -> None:
         with self._lock:
@@ -782,19 +671,18 @@ class Run:
                 self._writer.flush()
 
     def _save_numbers(self) -> None:
-        if (
-            self._role != "creator"
-            or self._store is None
-            or self._rows == self._saved_at
-        ):
+        if self._store is None or self._writer is None:
             return
         with self._lock:
+            rows = self._writer.rows
+            if rows == self._saved_rows:
+                return
             fold = self._whole_fold().merged(Fold())  # a copy: log() goes on
-            self._saved_at = self._rows
         try:
             self._store.save_numbers(self._record.pk, fold)
+            self._saved_rows = rows
         except StoreLockedError:  # others are busy writing: in 10 s again
-            self._saved_at = -1
+            pass
 
     # Children
 
@@ -807,24 +695,22 @@ class Run:
         self._stream = None
         if self._writer is not None:
             self._writer.abandon_after_fork()
-            self._writer = None
+        self._use_writer(None)
         if self._recorder is not None:
             self._recorder.detach()
             self._recorder = None
-        self._ticker = Ticker("wanllmdb", self._survived)
-        self._pid = os.getpid()
+        self._ticker = Ticker("wanllmdb", self._voice.survived)
 
     def _open_late(self) -> None:
         """Open a child's own stream, at its first row."""
         if self._store is None or self._role != "child" or self._finished:
             return
-        with self._guarded("open a stream"):
-            epoch = self._record.epoch
+        with self._voice.guarded("open a stream"):
             self._stream = self._store.open_child_stream(
-                self._record.uid, epoch, self._child_prefix
+                self._record, self._child_prefix
             )
-            self._stream.run_pk = self._record.pk
-            self._writer = self._new_writer(self._stream)
+            self._use_writer(self._new_writer(self._stream))
+            self._start_ticker()
 
     def _new_writer(self, stream: OpenStream) -> StreamWriter:
         store = self._store
@@ -839,72 +725,17 @@ class Run:
             normalise=self._normalise,
         )
 
-    # Saying things
-
     def _edit(self, field: str, value: str | None) -> None:
         if self._store is not None:
-            with self._store.catalog.transaction(durable=False) as connection:
-                runs.update(connection, self._record, {field: value})
-            self._record = runs.read(self._store.catalog.reader, self._record.pk)
+            self._record = self._store.edit(self._record, {field: value})
 
     def _disk_fault(self, error: OSError) -> None:
-        self._warn_once(
+        self._voice.warn_once(
             f"disk {error.errno}",
             f"The log of run {self.path} could not be written ({error.strerror})."
             " Training goes on; rows are counted as lost until the disk takes them.",
         )
-        self._survived("log", error)
-
-    def _complain(self, key: str, text: str) -> None:
-        if self._settings["strict"]:
-            raise InvalidMetricError(f"{key}: {text}.", hint="strict=True refuses it.")
-        self._warn_once(f"value {key}", f"{key}: {text}.")
-
-    def _warn_once(self, topic: str, text: str) -> None:
-        if topic in self._warned or len(self._warned) > 1000:
-            return
-        self._warned.add(topic)
-        try:
-            warnings.warn(text, WanllmdbWarning, stacklevel=4)
-        except WanllmdbWarning:  # under -W error: still never into training
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        if not self._settings["silent"] and sys.stderr is not None:
-            try:
-                sys.stderr.write(f"wanllmdb: {text}\n")
-            except (OSError, ValueError):  # closed stream
-                pass
-
-    def _survived(self, what: str, error: BaseException) -> None:
-        if self._store is not None and not self._store.read_only:
-            self._store.debug.survived(f"{what} of {self.path}", error)
-
-    def _guarded(self, what: str) -> _Guard:
-        return _Guard(self, what)
-
-
-class _Guard:
-    """Keeps the tracker's own faults out of training: noted, warned of, survived."""
-
-    def __init__(self, run: Run, what: str) -> None:
-        self._run = run
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self._run._survived(self._what, error)
-        self._run._warn_once(self._what, f"{self._what}: {error}")
-        return True
+        self._voice.survived("log", error)
 
 
 def outcome_of(error: BaseException | None) -> tuple[State, int]:
@@ -918,10 +749,3 @@ def outcome_of(error: BaseException | None) -> tuple[State, int]:
         number = 0 if code is None else code if isinstance(code, int) else 1
         return (State.FAILED if number else State.FINISHED), number
     return State.FAILED, 1
-
-
-def _ask(question: Callable[..., bool], path: Path, root: Path) -> bool:
-    try:
-        return question(str(path), str(root))
-    except TypeError:  # W&B accepts functions of one argument too
-        return question(str(path))

@@ -5,40 +5,28 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _config, _ids, _locks, _names, _settings
-from wanllmdb._catalog import runs
-from wanllmdb._run import Metric, Run, outcome_of
+from wanllmdb import _config, _locks, _names, _settings, _starting
+from wanllmdb._definitions import Metric
+from wanllmdb._run import Run, outcome_of
 from wanllmdb._store import Store
+from wanllmdb._voice import say, warn
 from wanllmdb.errors import (
     InvalidInputError,
     NoActiveRunError,
     RunActiveError,
-    RunExistsError,
-    RunNotFoundError,
     StateError,
     StoreUnavailableError,
-    WanllmdbWarning,
 )
-from wanllmdb.types import (
-    ALL_STEPS_SUPERSEDED,
-    NewRun,
-    Parent,
-    RunRecord,
-    State,
-)
+from wanllmdb.types import State
 
 _CHILD_VARIABLE = "_WANLLMDB_RUN"
 """Store, project and id of the parent's run, for children that spawn starts anew."""
 
-_SILENT_KEYWORDS = frozenset(
-    {"entity", "dir", "force", "anonymous", "allow_val_change"}
-)
 _NOT_YET = frozenset({"sync_tensorboard", "tensorboard", "monitor_gym"})
 
 
@@ -167,36 +155,41 @@ def init(
     _adopt_process()
     for word in sorted(_NOT_YET):
         if given[word]:
-            _warn(f"init({word}=...) does nothing yet.")
-    extra = _settings_argument(settings)
+            warn(f"init({word}=...) does nothing yet.")
+    wandb = _from_wandb_settings(settings)
+    own = {
+        "project": project, "run_id": id, "run_name": name, "run_group": group,
+        "job_type": job_type, "tags": None if tags is None else _names.tags(tags),
+        "notes": notes, "mode": "local" if mode == "shared" else mode,
+        "resume": "auto" if resume is True else (resume or None),
+        "durability": durability, "strict": strict, "console": capture_logs,
+        "git": git_tracking,
+        "system_interval": 0 if monitor_system is False else monitor_interval,
+    }  # fmt: skip
+    given_here = {k: v for k, v in own.items() if v is not None}
     effective = _settings.load(
-        project=project, run_id=id, run_name=name, run_group=group, job_type=job_type,
-        tags=None if tags is None else _names.tags(tags), notes=notes,
-        mode="local" if mode == "shared" else mode,
-        resume="auto" if resume is True else (resume or None),
-        durability=durability, strict=strict, console=capture_logs, git=git_tracking,
-        system_interval=0 if monitor_system is False else monitor_interval,
-        **extra["ours"],
-    )  # fmt: skip
+        _settings.find_store(store).path, **{**wandb.ours, **given_here}
+    )
     previous = _previous(reinit, given)
     if previous is not None:
         return previous
     data = _chosen_config(config, config_include_keys, config_exclude_keys)
     if effective["mode"] == "disabled":
-        run = _disabled_run(effective, data)
+        run = _starting.disabled(effective, data)
     else:
         parent = _spawning_parent()
         # Set by `wanllmdb exec`, which owns the run that its command writes.
         joins = os.environ.pop("_WANLLMDB_JOIN", "") != ""
         opened = _open(store, effective)
         if parent is not None:
-            run = _child_run(opened, parent, effective)
+            run = _starting.handle_of_parent(opened, parent, effective)
         else:
-            run = _start(
-                opened, effective, data, resume_from=resume_from, fork_from=fork_from,
-                shared=shared or mode == "shared" or extra["shared"] or joins,
-                label="primary" if joins else extra["label"],
+            request = _starting.Request(
+                effective, data, resume_from=resume_from, fork_from=fork_from,
+                shared=shared or mode == "shared" or wandb.shared or joins,
+                label="primary" if joins else wandb.label,
             )  # fmt: skip
+            run = _starting.start(opened, request)
     _activate(run, replace=reinit != "create_new")
     if save_code:
         run.log_code(Path(sys.argv[0] or ".").parent)
@@ -297,11 +290,11 @@ def _open(where: Any, effective: _settings.Settings) -> Store:
     if opened is None:
         opened = _process.stores[location.path] = Store(location, create=True)
         if not effective["silent"]:
-            _print(f"Store {location.path} ({location.reason})")
+            say(f"Store {location.path} ({location.reason})")
             for variable in effective.from_wandb:
-                _print(f"{variable} is used; WANLLMDB_* would win over it")
+                say(f"{variable} is used; WANLLMDB_* would win over it")
         if opened.network:
-            _warn(
+            warn(
                 f"{location.path} is on a network filesystem: SQLite's rollback journal"
                 " is used, and durability='buffered' is quicker there."
             )
@@ -312,269 +305,6 @@ def _open(where: Any, effective: _settings.Settings) -> Store:
         )
     os.environ["WANLLMDB_DIR"] = str(location.path)  # for child processes
     return opened
-
-
-def _start(
-    opened: Store,
-    effective: _settings.Settings,
-    data: dict[str, Any],
-    *,
-    resume_from: str | None,
-    fork_from: str | None,
-    shared: bool,
-    label: str | None,
-) -> Run:
-    project = _names.project(effective["project"])
-    identity = _identity()
-    if resume_from is not None:
-        return _rewound(opened, project, resume_from, effective, data)
-    parent = None if fork_from is None else _fork_point(opened, project, fork_from)
-    run_id = effective["run_id"]
-    resume = effective["resume"]
-    rank = _rank()
-    if rank is not None and run_id is not None:
-        shared = True
-    record = _existing(opened, project, run_id, resume, identity)
-    if record is not None:
-        opened.recover(record)
-        record = runs.read(opened.catalog.reader, record.pk)
-        if shared and opened.is_live(record):
-            return _joined(opened, record, effective, label, rank)
-        if resume == "never":
-            raise RunExistsError(
-                f"Run {project}/{record.run_id} exists, and resume='never'.",
-                hint="Choose another id, or resume='allow'.",
-                run=record.run_id,
-            )
-        return _continued(opened, record, effective, data, resume)
-    if resume == "must":
-        raise RunNotFoundError(
-            f"There is no run {run_id!r} in project {project!r} to resume.",
-            hint="Check the id, or use resume='allow'.",
-            run=run_id,
-        )
-    return _created(opened, project, effective, data, identity, parent, rank, shared)
-
-
-def _existing(
-    opened: Store, project: str, run_id: str | None, resume: str | None, identity: str
-) -> RunRecord | None:
-    if run_id is not None:
-        return runs.find(opened.catalog.reader, project, _names.run_id(run_id))
-    if resume != "auto":
-        return None
-    # auto without an id: the newest dead run of the same host, script, arguments
-    # and directory.
-    opened.recover_dead(project)
-    row = opened.catalog.reader.execute(
-        "SELECT run.id FROM run JOIN project ON project.id = run.project_id"
-        " WHERE project.name = ? AND identity = ? AND state IN"
-        " ('crashed', 'failed', 'killed') AND run.deleted_us IS NULL"
-        " ORDER BY started_us DESC, run.id DESC LIMIT 1",
-        (project, identity),
-    ).fetchone()
-    return None if row is None else runs.read(opened.catalog.reader, row[0])
-
-
-def _created(
-    opened: Store,
-    project: str,
-    effective: _settings.Settings,
-    data: dict[str, Any],
-    identity: str,
-    parent: Parent | None,
-    rank: int | None,
-    shared: bool,
-) -> Run:
-    reader = opened.catalog.reader
-    group = effective["run_group"]
-    if rank is not None and effective["run_id"] is None and group is None:
-        group = os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("MASTER_PORT")
-        _warn(f"Each rank records a run of its own, in group {group!r}; give an id to"
-              " record one run of all.")  # fmt: skip
-    name = effective["run_name"]
-    if name is None:
-        name = _names.random_run_name(runs.next_number(reader, project))
-    new = NewRun(
-        uid=_ids.uid(),
-        project=project,
-        run_id=_names.run_id(effective["run_id"] or _ids.run_id()),
-        name=_names.text(str(name), "run name"),
-        notes=effective["notes"],
-        group=group,
-        job_type=effective["job_type"],
-        tags=_names.tags(effective["tags"]),
-        config=data,
-        identity=identity,
-        parent=parent,
-    )
-    writer = "primary" if not shared or not rank else f"rank-{rank}"
-    try:
-        stream = opened.create_run(new, writer=writer)
-    except RunExistsError:
-        # Another process made the run of this id in the meantime.
-        record = runs.find(reader, project, new.run_id)
-        if record is None:
-            raise
-        if shared:
-            return _joined(opened, record, effective, None, rank)
-        raise RunActiveError(
-            f"Run {project}/{new.run_id} was just started by another process.",
-            hint="Join it with init(id=..., shared=True).",
-        ) from None
-    record = runs.read(reader, stream.run_pk)
-    first = parent.step + 1 if parent else 0
-    run = Run(
-        opened, record, stream, effective, role="creator", first_step=first, config=data
-    )
-    _announce(run, effective, "recording")
-    return run
-
-
-def _continued(
-    opened: Store,
-    record: RunRecord,
-    effective: _settings.Settings,
-    data: dict[str, Any],
-    resume: str | None,
-) -> Run:
-    overwrite = resume is None
-    last = record.last_step
-    first = 0 if overwrite or last is None else last + 1
-    stream = opened.continue_run(
-        record,
-        "overwrite" if overwrite else "resume",
-        first_step=first,
-        keep_step=ALL_STEPS_SUPERSEDED if overwrite else None,
-    )
-    word = "replacing" if overwrite else "resuming"
-    merged = data if overwrite else {**opened.load_json(record, "config"), **data}
-    return _reopened(opened, stream.run_pk, stream, effective, merged, first, word,
-                     resumed=not overwrite)  # fmt: skip
-
-
-def _reopened(
-    opened: Store,
-    pk: int,
-    stream: Any,
-    effective: _settings.Settings,
-    data: dict[str, Any],
-    first: int,
-    word: str,
-    *,
-    resumed: bool,
-) -> Run:
-    opened.save_config(pk, data)
-    record = runs.read(opened.catalog.reader, pk)
-    with opened.catalog.transaction(durable=False) as connection:
-        runs.add_tags(connection, pk, _names.tags(effective["tags"]))
-        wanted = {"name": effective["run_name"], "notes": effective["notes"]}
-        changes = {k: v for k, v in wanted.items() if v and v != getattr(record, k)}
-        if changes:
-            runs.update(connection, record, changes)
-    record = runs.read(opened.catalog.reader, pk)
-    run = Run(
-        opened, record, stream, effective, role="creator", first_step=first,
-        resumed=resumed, config=data,
-    )  # fmt: skip
-    _announce(run, effective, f"{word} (from step {first})")
-    return run
-
-
-def _rewound(
-    opened: Store,
-    project: str,
-    target: str,
-    effective: _settings.Settings,
-    data: dict[str, Any],
-) -> Run:
-    record, step = _point(opened, project, target)
-    stream = opened.continue_run(record, "rewind", first_step=step + 1, keep_step=step)
-    merged = {**opened.load_json(record, "config"), **data}
-    return _reopened(
-        opened, record.pk, stream, effective, merged, step + 1, "rewinding",
-        resumed=True,
-    )  # fmt: skip
-
-
-def _fork_point(opened: Store, project: str, target: str) -> Parent:
-    from wanllmdb._metrics import decode
-
-    record, step = _point(opened, project, target)
-    marks = decode.count_rows(opened.run_dir(record.uid))
-    return Parent(record.pk, record.uid, record.epoch, step, marks)
-
-
-def _point(opened: Store, project: str, target: str) -> tuple[RunRecord, int]:
-    """The run and step that ``ID?_step=K`` or ``ID?key=value`` names."""
-    name, question, test = target.partition("?")
-    key, equals, text = test.partition("=")
-    if not question or not equals:
-        raise InvalidInputError(
-            f"{target!r} names no step.", hint='Write "RUN_ID?_step=K".'
-        )
-    record = runs.select(opened.catalog.reader, name, project)
-    opened.recover(record)
-    record = runs.read(opened.catalog.reader, record.pk)
-    if key == "_step":
-        if not text.lstrip("-").isdigit():
-            raise InvalidInputError(
-                f"{text!r} is no step.", hint='Write "RUN_ID?_step=K".'
-            )
-        return record, int(text)
-    for row in opened.scan(record, [key]).dicts(record.started_us):
-        if key in row and str(row[key]) == text:
-            return record, int(row["_step"])
-    raise RunNotFoundError(
-        f"Run {name!r} never logged {key} = {text}.", hint="Check it with `metric get`."
-    )
-
-
-def _joined(
-    opened: Store,
-    record: RunRecord,
-    effective: _settings.Settings,
-    label: str | None,
-    rank: int | None,
-) -> Run:
-    writer = label or (f"rank-{rank}" if rank else f"writer-{_ids.op_id()[:6]}")
-    if rank == 0:
-        writer = "primary"
-    stream = opened.join_run(record, writer[:16])
-    data = opened.load_json(record, "config")
-    first = 0 if record.last_step is None else record.last_step + 1
-    run = Run(
-        opened, record, stream, effective, role="joined", first_step=first,
-        resumed=False, config=data,
-    )  # fmt: skip
-    _announce(run, effective, f"joining as {writer}")
-    return run
-
-
-def _child_run(opened: Store, parent: str, effective: _settings.Settings) -> Run:
-    project, _, run_id = parent.partition("/")
-    record = runs.find(opened.catalog.reader, project, run_id)
-    if record is None:
-        raise RunNotFoundError(
-            f"The parent's run {parent!r} is not in {opened.path}.",
-            hint="Guard the training script with if __name__ == '__main__'.",
-        )
-    return Run(
-        opened, record, None, effective, role="child", child_prefix="spawn",
-        config=opened.load_json(record, "config"),
-    )  # fmt: skip
-
-
-def _disabled_run(effective: _settings.Settings, data: dict[str, Any]) -> Run:
-    now = 0
-    record = RunRecord(
-        0, "disabled", effective["project"], effective["run_id"] or "disabled",
-        effective["run_name"] or "disabled", effective["notes"], effective["run_group"],
-        effective["job_type"], State.RUNNING, None, None, 1, None, now, now, None, None,
-        "", os.getpid(), 0, None, "{}", None, "{}", None, "{}", None,
-        _names.tags(effective["tags"]),
-    )  # fmt: skip
-    return Run(None, record, None, effective, role="creator", config=data)
 
 
 def _activate(run: Run, *, replace: bool) -> None:
@@ -630,7 +360,7 @@ def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None
         if value is not None and value is not False and key != "reinit"
     )  # fmt: skip
     if ignored and reinit != "return_previous":
-        _warn(
+        warn(
             f"Run {run.path} is active and is returned; init's arguments"
             f" {', '.join(ignored)} are ignored. Finish it first, or pass reinit."
         )
@@ -638,26 +368,6 @@ def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None
 
 
 # Surroundings
-
-
-def _rank() -> int | None:
-    """This process's rank under torchrun, else None; SLURM_PROCID means nothing."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ and "LOCAL_RANK" not in os.environ:
-        return None
-    text = os.environ.get("RANK", "")
-    return int(text) if text.isdigit() else None
-
-
-def _identity() -> str:
-    """What `resume="auto"` compares: host, script, arguments, directory."""
-    import hashlib
-
-    try:
-        here = str(Path.cwd())
-    except OSError:
-        here = ""
-    facts = "\0".join([os.uname().nodename, here, *sys.argv])
-    return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _spawning_parent() -> str | None:
@@ -676,18 +386,45 @@ def _in_notebook() -> bool:
     return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
 
 
-def _settings_argument(value: Any) -> dict[str, Any]:
-    """What `settings=` holds that means something here."""
+@dataclass(frozen=True, slots=True)
+class _WandbSettings:
+    """What W&B's `settings=` says that means something here."""
+
+    ours: Mapping[str, Any]
+    shared: bool
+    label: str | None
+
+
+_WANDB_SETTINGS = {
+    "silent": "silent", "mode": "mode", "project": "project", "run_id": "run_id",
+    "run_name": "run_name", "run_group": "run_group", "run_job_type": "job_type",
+    "run_notes": "notes", "run_tags": "tags", "resume": "resume",
+    "x_stats_sampling_interval": "system_interval",
+}  # fmt: skip
+"""W&B's names of settings, and ours; settings of our own names are taken too."""
+
+
+_WANDB_CONSOLES = ("auto", "off", "redirect", "wrap", "wrap_emu", "wrap_raw")
+
+
+def _from_wandb_settings(value: Any) -> _WandbSettings:
     items: dict[str, Any] = {}
     if isinstance(value, Mapping):
         items = dict(value)
     elif value is not None:
         items = {k: v for k, v in vars(value).items() if v is not None}
-    return {
-        "ours": {k: items[k] for k in ("silent", "environment") if k in items},
-        "shared": items.get("mode") == "shared",
-        "label": items.get("x_label"),
-    }
+    names = {**_WANDB_SETTINGS, **{name: name for name in _settings.FIELDS}}
+    ours = {names[k]: v for k, v in items.items() if k in names and v is not None}
+    shared = ours.get("mode") == "shared"
+    if shared:
+        del ours["mode"]
+    if items.get("console") in _WANDB_CONSOLES:
+        ours["console"] = items["console"] != "off"
+    if items.get("disable_git"):
+        ours["git"] = False
+    if items.get("x_disable_stats"):
+        ours["system_interval"] = 0
+    return _WandbSettings(ours, shared, items.get("x_label"))
 
 
 def _chosen_config(config: Any, include: Any, exclude: Any) -> dict[str, Any]:
@@ -787,23 +524,3 @@ def _no_run(what: str) -> StateError:
     return NoActiveRunError(
         f"wanllmdb.{what}() needs an active run.", hint="Call wanllmdb.init() first."
     )
-
-
-def _announce(run: Run, effective: _settings.Settings, word: str) -> None:
-    if not effective["silent"]:
-        _print(f"{word} {run.path} ({run.name})")
-
-
-def _print(text: str) -> None:
-    if sys.stderr is not None:
-        try:
-            sys.stderr.write(f"wanllmdb: {text}\n")
-        except (OSError, ValueError):  # closed stream
-            pass
-
-
-def _warn(text: str) -> None:
-    try:
-        warnings.warn(text, WanllmdbWarning, stacklevel=3)
-    except WanllmdbWarning:  # under -W error: never into training
-        _print(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,33 +18,32 @@ from typing import Any
 
 from wanllmdb import _clock, _files, _ids, _json, _locks, _settings
 from wanllmdb._blobs import Blobs
-from wanllmdb._catalog import events, migrations, runs, values
+from wanllmdb._catalog import events, migrations, runs, streams, values
 from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog.connection import Database
 from wanllmdb._catalog.schema import JSON_LIMIT
 from wanllmdb._debuglog import DebugLog, operation
-from wanllmdb._metrics import decode, segment
+from wanllmdb._metrics import decode
 from wanllmdb._metrics.fold import Fold
-from wanllmdb._metrics.scan import Scan, VisibleStream
 from wanllmdb._metrics.summary import DELETED, summarise
+from wanllmdb._runlog import BLOB_TYPE, RunLogs
 from wanllmdb.errors import NewerStoreError, RunActiveError, StoreUnavailableError
 from wanllmdb.types import (
-    ALL_STEPS_SUPERSEDED,
+    Alert,
     Damage,
-    Epoch,
     JSONValue,
     Kind,
     Location,
+    Losses,
     NewRun,
-    Parent,
     RunFile,
     RunRecord,
+    Source,
     State,
     StreamIdentity,
 )
 
 FORMAT_LINE = "wanllmdb store 1\n"
-BLOB_TYPE = "wanllmdb-blob"
 
 
 @dataclass(slots=True)
@@ -91,6 +90,7 @@ class Store:
         else:
             migrations.version_of(self.catalog.reader, self.path / "catalog.db")
         self.blobs = Blobs(self.path / "blobs", self.tmp)
+        self.logs = RunLogs(self.live, self.catalog, self.blobs)
 
     def close(self) -> None:
         """Close the Catalog; runs of this process must be finished first."""
@@ -104,7 +104,7 @@ class Store:
 
     def run_dir(self, uid: str) -> Path:
         """The directory of a run's log and files."""
-        return self.live / uid
+        return self.logs.directory(uid)
 
     @contextmanager
     def operation(self, name: str) -> Iterator[str]:
@@ -114,9 +114,7 @@ class Store:
 
     # Writing runs
 
-    def create_run(
-        self, new: NewRun, *, writer: str = "primary", creator: bool = True
-    ) -> OpenStream:
+    def create_run(self, new: NewRun, *, writer: str = "primary") -> OpenStream:
         """Start a new run; survives kill -9 on return.
 
         Raises:
@@ -129,9 +127,7 @@ class Store:
                 kind = "fork" if new.parent else "init"
                 first = new.parent.step + 1 if new.parent else 0
                 runs.add_epoch(connection, pk, kind, os.getpid(), first_step=first)
-                runs.add_stream(
-                    connection, pk, stream.identity.token, 1, writer, creator=creator
-                )
+                streams.add(connection, pk, stream.identity, creator=True)
                 self._write_json(connection, pk, "config", new.config)
         except BaseException:
             stream.lock.release(unlink=True)
@@ -158,10 +154,7 @@ class Store:
                     first_step=first_step, keep_step=keep_step,
                 )  # fmt: skip
                 identity = StreamIdentity(stream.identity.token, epoch, "primary")
-                runs.add_stream(
-                    connection, record.pk, identity.token, epoch, "primary",
-                    creator=True,
-                )  # fmt: skip
+                streams.add(connection, record.pk, identity, creator=True)
         except BaseException:
             stream.lock.release(unlink=True)
             raise
@@ -171,19 +164,30 @@ class Store:
         """Open a further stream of a run that others write too."""
         stream = self._open_stream(record.uid, record.epoch, writer)
         with self.catalog.transaction(durable=False) as connection:
-            runs.add_stream(
-                connection, record.pk, stream.identity.token, record.epoch, writer,
-                creator=False,
-            )  # fmt: skip
+            streams.add(connection, record.pk, stream.identity, creator=False)
         stream.run_pk = record.pk
         return stream
 
-    def open_child_stream(self, uid: str, epoch: int, prefix: str) -> OpenStream:
+    def open_child_stream(self, record: RunRecord, prefix: str) -> OpenStream:
         """A stream for a forked or spawned child; the Catalog is not touched."""
-        stream = self._open_stream(uid, epoch, prefix)
-        writer = f"{prefix}-{stream.identity.token[:6]}"
-        stream.identity = StreamIdentity(stream.identity.token, epoch, writer)
+        stream = self._open_stream(record.uid, record.epoch, prefix)
+        token = stream.identity.token
+        writer = f"{prefix}-{token[:6]}"
+        stream.identity = StreamIdentity(token, record.epoch, writer)
+        stream.run_pk = record.pk
         return stream
+
+    def others_alive(self, stream: OpenStream) -> bool:
+        """Whether other living processes write to the run of a stream."""
+        return any(
+            path != stream.lock.path and _locks.is_held(path)
+            for path in self.lock_files(stream.uid)
+        )
+
+    def has_others(self, stream: OpenStream) -> bool:
+        """Whether the run of a stream has others, of living writers or not."""
+        found = decode.list_segments(self.run_dir(stream.uid), Kind.METRICS)
+        return bool(set(found) - {stream.identity.token})
 
     def end_run(
         self,
@@ -192,7 +196,7 @@ class Store:
         *,
         exit_code: int,
         error: str | None,
-        dropped: int,
+        losses: Losses,
         fold: Fold | None,
     ) -> None:
         """Store how a run ended and what it came to; survives a power cut on return.
@@ -202,56 +206,44 @@ class Store:
             state: How it ended.
             exit_code: 0 for success.
             error: The exception's text, if one ended it.
-            dropped: Rows that a faulty disk refused.
+            losses: What could not be kept as it was logged.
             fold: The sums of the stream, if it is the run's only one.
         """
         record = runs.read(self.catalog.reader, stream.run_pk)
         damage: list[Damage] = []
-        if fold is None or record.epoch > 1 or record.parent is not None:
-            fold, damage = self.fold(record)
+        if fold is None or fold.overlaps or losses.rows or record.epoch > 1:
+            fold, damage = self.logs.fold(record)
         with self.catalog.transaction(durable=True) as connection:
-            self._write_numbers(connection, record, fold)
-            connection.execute(
-                "UPDATE run SET dropped_rows = dropped_rows + ?, damage = ?"
-                " WHERE id = ?",
-                (dropped, _damage_text(damage), record.pk),
-            )
-            runs.close_stream(connection, stream.identity.token, exit_code)
+            self.write_numbers(connection, record, fold, damage)
+            runs.add_losses(connection, record.pk, losses)
+            streams.close(connection, stream.identity.token, exit_code)
             runs.set_ended(
                 connection, record.pk, state, ended_us=_clock.now_us(),
                 exit_code=exit_code, error=error,
             )  # fmt: skip
         stream.lock.release(unlink=True)
 
-    def leave_run(self, stream: OpenStream, exit_code: int, dropped: int) -> None:
+    def leave_run(self, stream: OpenStream, exit_code: int, losses: Losses) -> None:
         """Close a joined stream; the last one out ends a run whose creator has left."""
         with self.catalog.transaction(durable=True) as connection:
-            runs.close_stream(connection, stream.identity.token, exit_code)
-            connection.execute(
-                "UPDATE run SET dropped_rows = dropped_rows + ? WHERE id = ?",
-                (dropped, stream.run_pk),
-            )
+            streams.close(connection, stream.identity.token, exit_code)
+            runs.add_losses(connection, stream.run_pk, losses)
         stream.lock.release(unlink=True)
         self.end_if_left(stream.run_pk)
 
     def end_if_left(self, pk: int) -> bool:
         """End a shared run when its creator finished and no stream is locked."""
         record = runs.read(self.catalog.reader, pk)
-        rows = self.catalog.reader.execute(
-            "SELECT creator, closed_us, exit_code FROM stream WHERE run_id = ?"
-            " AND epoch = ?",
-            (pk, record.epoch),
-        ).fetchall()
-        creators_left = all(row["closed_us"] for row in rows if row["creator"])
+        ends = streams.ends(self.catalog.reader, pk, record.epoch)
+        creators_left = all(end.closed for end in ends if end.creator)
         if not creators_left or self.is_live(record) or record.state != State.RUNNING:
             return False
-        worst = max((row["exit_code"] or 0 for row in rows), default=0)
-        fold, damage = self.fold(record)
+        worst = max((end.exit_code for end in ends), default=0)
+        fold, damage = self.logs.fold(record)
         with self.catalog.transaction(durable=True) as connection:
-            self._write_numbers(connection, record, fold)
-            connection.execute(
-                "UPDATE run SET damage = ? WHERE id = ?", (_damage_text(damage), pk)
-            )
+            if not self.is_left(connection, record):
+                return False
+            self.write_numbers(connection, record, fold, damage)
             state = State.FAILED if worst else State.FINISHED
             runs.set_ended(
                 connection, pk, state, ended_us=_clock.now_us(), exit_code=worst
@@ -262,7 +254,7 @@ class Store:
         """Store the summary of a live run, so that lists can show it."""
         record = runs.read(self.catalog.reader, pk)
         with self.catalog.transaction(durable=False) as connection:
-            self._write_numbers(connection, record, fold)
+            self.write_numbers(connection, record, fold)
 
     def edit_summary(self, pk: int, new: Mapping[str, JSONValue]) -> None:
         """Change the stored summary of a run that ended."""
@@ -297,10 +289,53 @@ class Store:
                 names = [f"config.{key}" for key in changed]
                 events.touch_fields(connection, "run", before.uid, names)
 
-    def save_file(self, pk: int, file: RunFile) -> None:
-        """Record a file of a run whose blob is stored."""
+    def save_environment(self, pk: int, facts: Mapping[str, JSONValue]) -> None:
+        """Store what was captured of a run's surroundings."""
+        with self.catalog.transaction(durable=False) as connection:
+            runs.set_environment(connection, pk, facts)
+
+    def save_definition(
+        self, pk: int, name: str, options: Mapping[str, JSONValue]
+    ) -> None:
+        """Store a `define_metric` of a run."""
+        with self.catalog.transaction(durable=False) as connection:
+            values.add_definition(connection, pk, name, options)
+
+    def save_alert(self, pk: int, alert: Alert) -> None:
+        """Store an alert of a run."""
         with self.catalog.transaction(durable=True) as connection:
-            run_files.put(connection, pk, file)
+            run_files.add_alert(connection, pk, alert)
+
+    def save_tags(self, record: RunRecord, tags: Sequence[str]) -> RunRecord:
+        """Give a run these tags and no others; return it as it is then."""
+        with self.catalog.transaction(durable=True) as connection:
+            before = runs.read(connection, record.pk).tags
+            gone = [tag for tag in before if tag not in tags]
+            runs.remove_tags(connection, record.pk, gone)
+            runs.add_tags(connection, record.pk, tags)
+            if set(before) != set(tags):
+                events.record(
+                    connection, "tags", "run", record.uid,
+                    before=list(before), after=list(tags),
+                )  # fmt: skip
+                events.touch_fields(connection, "run", record.uid, ["tags"])
+        return runs.read(self.catalog.reader, record.pk)
+
+    def edit(self, record: RunRecord, changes: Mapping[str, str | None]) -> RunRecord:
+        """Change name, notes, group or job type; return the run as it is then."""
+        with self.catalog.transaction(durable=True) as connection:
+            runs.update(connection, record, changes)
+        return runs.read(self.catalog.reader, record.pk)
+
+    def amend_end(
+        self, pk: int, state: State, exit_code: int, error: str | None
+    ) -> None:
+        """Correct how a run ended."""
+        with self.catalog.transaction(durable=True) as connection:
+            runs.set_ended(
+                connection, pk, state, ended_us=_clock.now_us(), exit_code=exit_code,
+                error=error,
+            )  # fmt: skip
 
     def spill(self, pk: int, text: bytes) -> JSONValue:
         """Store a value too large for a frame as a blob; return what stands for it."""
@@ -309,163 +344,71 @@ class Store:
             run_files.refer(connection, pk, digest)
         return {"_type": BLOB_TYPE, "digest": digest, "size": len(text)}
 
-    # Liveness and recovery
+    # Liveness
 
     def is_live(self, record: RunRecord) -> bool:
         """Whether any living process holds a stream of the run."""
-        return any(_locks.is_held(path) for path in self._lock_files(record.uid))
+        return any(_locks.is_held(path) for path in self.lock_files(record.uid))
 
-    def recover_dead(self, project: str | None = None) -> list[RunRecord]:
-        """Give every run whose writers died its end and its summary.
+    def is_left(self, connection: Any, record: RunRecord) -> bool:
+        """Whether a run still counts as running, in the same epoch, with no writer.
 
-        Called by readers. Runs that live are left alone, and so is all of a read-only
-        Store.
-
-        Returns:
-            The runs recovered now.
+        Asked inside the transaction that ends it: whoever goes on with a run holds a
+        lock before it opens the next epoch.
         """
-        if self.read_only:
-            return []
-        running = runs.find_many(
-            self.catalog.reader, project=project, condition={"state": "running"}
-        )
-        return [record for record in running if self.recover(record)]
+        now = runs.read(connection, record.pk)
+        same = now.state is State.RUNNING and now.epoch == record.epoch
+        return same and not self.is_live(record)
 
-    def recover(self, record: RunRecord) -> bool:
-        """Set a dead run `crashed`, with the summary that its log comes to.
-
-        Returns:
-            False if a process lives that writes to it, or another one recovers it now.
-        """
-        if record.state is not State.RUNNING or self.is_live(record):
-            return False
-        lock = _locks.try_acquire(self.lock_dir / f"recover-{record.uid}.lock")
-        if lock is None:
-            return False
-        try:
-            current = runs.read(self.catalog.reader, record.pk)
-            if current.state is not State.RUNNING or self.is_live(current):
-                return False
-            with self.operation(f"recover {current.project}/{current.run_id}"):
-                if not self.end_if_left_cleanly(current):
-                    self._set_crashed(current)
-            return True
-        finally:
-            lock.release(unlink=True)
-
-    def end_if_left_cleanly(self, record: RunRecord) -> bool:
-        """End a shared run whose creator finished before its other writers did."""
-        row = self.catalog.reader.execute(
-            "SELECT count(*) FROM stream WHERE run_id = ? AND epoch = ?"
-            " AND closed_us IS NULL",
-            (record.pk, record.epoch),
-        ).fetchone()
-        return row[0] == 0 and self.end_if_left(record.pk)
-
-    def _set_crashed(self, record: RunRecord) -> None:
-        self.ingest_files(record)
-        fold, damage = self.fold(record)
-        fences = self._fences(record)
-        with self.catalog.transaction(durable=True) as connection:
-            if runs.read(connection, record.pk).state is not State.RUNNING:
-                return  # its owner's finish() came first, and wins
-            self._write_numbers(connection, record, fold)
-            connection.execute(
-                "UPDATE run SET damage = ? WHERE id = ?",
-                (_damage_text(damage), record.pk),
-            )
-            connection.executemany(
-                "UPDATE stream SET fence_seq = ?, fence_bytes = ? WHERE token = ?",
-                fences,
-            )
-            runs.set_ended(
-                connection, record.pk, State.CRASHED,
-                ended_us=fold.last_us or record.started_us,
-            )  # fmt: skip
-            events.record(connection, "crash", "run", record.uid, after=fold.last_step)
-        for path in self._lock_files(record.uid):
-            if not _locks.is_held(path):
-                path.unlink(missing_ok=True)
-
-    def recheck_fence(self, record: RunRecord) -> bool:
-        """Return a run to `running` if its log grew after it was called crashed.
-
-        Whatever a lock said (a network disk may lie), a file that grows has a writer.
-        """
-        if record.state is not State.CRASHED or self.read_only:
-            return False
-        fenced = self.catalog.reader.execute(
-            "SELECT fence_seq, fence_bytes, token FROM stream WHERE run_id = ?"
-            " AND fence_seq IS NOT NULL",
-            (record.pk,),
-        ).fetchall()
-        now = {token: (seq, size) for seq, size, token in self._fences(record)}
-        if all(now.get(r["token"], (0, 0)) <= (r["fence_seq"], r["fence_bytes"])
-               for r in fenced):  # fmt: skip
-            return False
-        with self.catalog.transaction(durable=False) as connection:
-            connection.execute(
-                "UPDATE run SET state = 'running', ended_us = NULL WHERE id = ?"
-                " AND state = 'crashed'",
-                (record.pk,),
-            )
-            events.record(connection, "revive", "run", record.uid)
-        return True
+    def lock_files(self, uid: str) -> list[Path]:
+        """The liveness locks of a run's writers, living or dead."""
+        return list(self.run_dir(uid).glob("*.lock"))
 
     def ingest_files(self, record: RunRecord) -> None:
         """Store what lies in the run's directory of files as blobs."""
         root = self.run_dir(record.uid) / "files"
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                name = path.relative_to(root).as_posix()
-                self.store_file(record.pk, path, name, "end")
+        sources = [
+            Source(path, path.relative_to(root).as_posix(), "end")
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        ]
+        self.store_files(record.pk, sources)
 
-    def store_file(self, pk: int, source: Path, name: str, policy: str) -> None:
-        """Copy a file's bytes into the Store and record it under a name."""
-        stat = source.stat()
-        digest, size = self.blobs.put_file(source)
-        file = RunFile(
-            name, digest, size, policy, str(source), stat.st_mtime_ns, _clock.now_us()
-        )
-        self.save_file(pk, file)
+    def store_files(
+        self,
+        pk: int,
+        sources: Sequence[Source],
+        on_error: Callable[[Source, OSError], None] = lambda source, error: None,
+    ) -> None:
+        """Copy files' bytes into the Store and record them; durable on return.
 
-    # Reading runs
+        Args:
+            pk: The run.
+            sources: What to store; a later source of the same name replaces it.
+            on_error: Told of each file that could not be read or stored.
+        """
+        stored = []
+        for source in sources:
+            try:
+                mtime_ns = source.path.stat().st_mtime_ns
+                digest, size = self.blobs.put_file(source.path)
+            except OSError as error:
+                on_error(source, error)
+                continue
+            stored.append(
+                RunFile(
+                    source.name, digest, size, source.policy, str(source.path),
+                    mtime_ns, _clock.now_us(),
+                )
+            )  # fmt: skip
+        if stored:
+            with self.catalog.transaction(durable=True) as connection:
+                for file in stored:
+                    run_files.put(connection, pk, file)
 
-    def fold(self, record: RunRecord) -> tuple[Fold, list[Damage]]:
-        """Sum up a run's visible rows from its log, in constant memory."""
-        fold = Fold()
-        damage: list[Damage] = []
-        for stream in self._visible(record, damage):
-            token, epoch = stream.token, stream.epoch
-            for decoded in stream.segments:
-                _fold_segment(fold, decoded, epoch, token, stream)
-            fold.end_stream()
-        return fold, damage
-
-    def scan(self, record: RunRecord, keys: Sequence[str] | None = None) -> Scan:
-        """All visible rows of a run, exact."""
-        return Scan(self._visible(record, []), keys, self.resolve)
-
-    def damage(self, record: RunRecord) -> list[Damage]:
-        """What in a run's log is no frame."""
-        found: list[Damage] = []
-        for stream in self._visible(record, found):
-            for _ in stream.segments:
-                pass
-        return found
-
-    def records(
-        self, record: RunRecord, kind: Kind
-    ) -> Iterator[tuple[int, int, str, dict[str, JSONValue]]]:
-        """(time in us, ordinal, writer, values) of console or system rows, in order."""
-        found = []
-        for token, paths in decode.list_segments(
-            self.run_dir(record.uid), kind
-        ).items():
-            for decoded in decode.read_stream(paths):
-                found += list(_rows_of(decoded, token))
-        found.sort(key=lambda row: (row[0] // 1000, row[2], row[1]))
-        yield from found
+    def files(self, pk: int) -> list[RunFile]:
+        """The files stored with a run, by name."""
+        return run_files.read(self.catalog.reader, pk)
 
     def load_json(self, record: RunRecord, scope: str) -> dict[str, JSONValue]:
         """A run's config or summary."""
@@ -477,87 +420,30 @@ class Store:
         value: dict[str, JSONValue] = _json.loads(text)
         return value
 
-    def resolve(self, value: JSONValue) -> JSONValue:
-        """The value that a blob reference stands for; any other value as it is."""
-        if isinstance(value, dict) and value.get("_type") == BLOB_TYPE:
-            return _json.loads(self.blobs.get(value["digest"]))
-        return value
-
-    def _visible(
-        self, record: RunRecord, damage: list[Damage], fork: _Fork | None = None
-    ) -> Iterator[VisibleStream]:
-        """The streams of a run, and of what it was forked from, with their limits.
+    def write_numbers(
+        self,
+        connection: Any,
+        record: RunRecord,
+        fold: Fold,
+        damage: Sequence[Damage] | None = None,
+    ) -> None:
+        """Write what a run's log came to, inside a transaction.
 
         Args:
+            connection: The transaction's.
             record: The run.
-            damage: Gets what is no frame.
-            fork: Show the run as it was when this fork of it was made.
+            fold: The sums of its rows.
+            damage: What is no frame, if its log was read.
         """
-        parent = record.parent
-        if parent is not None:
-            origin = runs.read(self.catalog.reader, parent.run_pk)
-            made = _Fork(parent, record.created_us)
-            for stream in self._visible(origin, damage, made):
-                limits = [x for x in (stream.limit, parent.step) if x is not None]
-                rows = stream.max_rows  # what the parent itself took over
-                if rows is None:
-                    rows = parent.marks.get(stream.token, 0)
-                # Epochs of the parent come before the child's own.
-                yield VisibleStream(
-                    stream.token, stream.epoch - parent.epoch, "primary",
-                    stream.segments, min(limits), rows,
-                )  # fmt: skip
-        limits_of = _limits(runs.epochs(self.catalog.reader, record.pk), fork)
-        known = self._identities(record.pk)
-        directory = self.run_dir(record.uid)
-        for token, paths in decode.list_segments(directory, Kind.METRICS).items():
-            identity = (
-                known.get(token)
-                or _identity_in_header(token, paths)
-                or self._identity_in_lock(directory, token)
-            )
-            segments = _read_noting(paths, identity, damage)
-            if identity is not None and identity.epoch in limits_of:
-                limit = limits_of[identity.epoch]
-                yield VisibleStream(
-                    token, identity.epoch, identity.writer, segments, limit
-                )
-
-    def _identities(self, pk: int) -> dict[str, StreamIdentity]:
-        rows = self.catalog.reader.execute(
-            "SELECT token, epoch, writer FROM stream WHERE run_id = ?", (pk,)
-        )
-        return {row[0]: StreamIdentity(*row) for row in rows}
-
-    def _identity_in_lock(self, directory: Path, token: str) -> StreamIdentity | None:
-        path = directory / f"{token}.lock"
-        try:
-            if _locks.is_held(path):
-                return None  # never open a lock file that this process may own
-            content = json.loads(path.read_bytes())
-            return StreamIdentity(token, content["epoch"], content["writer"])
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def _fences(self, record: RunRecord) -> list[tuple[int, int, str]]:
-        """(last segment's number, its size, stream) of each stream."""
-        found = []
-        streams = decode.list_segments(self.run_dir(record.uid), Kind.METRICS)
-        for token, paths in streams.items():
-            parsed = segment.parse_file_name(paths[-1].name)
-            assert parsed is not None
-            found.append((parsed[2], paths[-1].stat().st_size, token))
-        return found
-
-    def _write_numbers(self, connection: Any, record: RunRecord, fold: Fold) -> None:
         definitions = values.read_definitions(connection, record.pk)
         summary = summarise(fold, definitions, record.started_us)
-        summary = {key: self.resolve(value) for key, value in summary.items()}
+        summary = {key: self.logs.resolve(value) for key, value in summary.items()}
         self._write_json(connection, record.pk, "summary", summary)
         values.set_keys(connection, record.pk, fold.stats(), definitions)
-        connection.execute(
-            "UPDATE run SET last_step = ? WHERE id = ?", (fold.last_step, record.pk)
-        )
+        runs.set_last_step(connection, record.pk, fold.last_step)
+        if damage is not None:
+            text = "; ".join(str(item) for item in damage) or None
+            runs.set_damage(connection, record.pk, text)
 
     def _write_json(
         self, connection: Any, pk: int, scope: str, value: Mapping[str, JSONValue]
@@ -582,11 +468,8 @@ class Store:
         )
         return OpenStream(0, uid, StreamIdentity(token, epoch, writer), lock)
 
-    def _lock_files(self, uid: str) -> list[Path]:
-        return list(self.run_dir(uid).glob("*.lock"))
-
     def _refuse_if_live(self, record: RunRecord, except_token: str) -> None:
-        for path in self._lock_files(record.uid):
+        for path in self.lock_files(record.uid):
             if path.stem != except_token and _locks.is_held(path):
                 raise RunActiveError(
                     f"Run {record.project}/{record.run_id} is being written by pid"
@@ -649,86 +532,3 @@ def _check_format(marker: Path) -> None:
             " knows 1.",
             hint="Upgrade wanllmdb: pip install -U wanllmdb",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Fork:
-    """What a fork took over, and when."""
-
-    parent: Parent
-    made_us: int
-
-
-def _limits(epochs: Sequence[Epoch], fork: _Fork | None) -> dict[int, int | None]:
-    """The greatest visible step of each epoch that was not reverted; None: any.
-
-    For a fork, as it was then: nothing done to the parent later changes it.
-    """
-    limits: dict[int, int | None] = {}
-    lowest: int | None = None
-    for epoch in reversed(epochs):
-        reverted = epoch.reverted_us
-        if fork is not None:
-            if epoch.number > fork.parent.epoch:
-                continue
-            if reverted is not None and reverted > fork.made_us:
-                reverted = None
-        if reverted is not None:
-            continue
-        limits[epoch.number] = lowest
-        if epoch.keep_step is not None:
-            lowest = epoch.keep_step if lowest is None else min(lowest, epoch.keep_step)
-    return limits
-
-
-def _identity_in_header(token: str, paths: Sequence[Path]) -> StreamIdentity | None:
-    for path in paths:
-        with path.open("rb") as file:
-            head = segment.parse_header(file.read(segment.HEADER_BYTES))
-        if head is not None:
-            return StreamIdentity(token, head[1], head[2])
-    return None
-
-
-def _read_noting(
-    paths: Sequence[Path], identity: StreamIdentity | None, damage: list[Damage]
-) -> Iterator[decode.Segment]:
-    for decoded in decode.read_stream(paths, identity):
-        damage += decoded.damage
-        yield decoded
-
-
-def _rows_of(
-    decoded: decode.Segment, token: str
-) -> Iterator[tuple[int, int, str, dict[str, JSONValue]]]:
-    writer = decoded.identity.writer if decoded.identity else token
-    for row in decoded.objects:
-        yield row.time_us, row.ordinal, writer, row.values
-    for block in decoded.shaped:
-        names = [key for key, _ in block.shape.present]
-        rows = block.shape.struct.iter_unpack(block.frames)
-        for ordinal, (_w, _s, _step, time_us, *cells) in zip(
-            block.ordinals, rows, strict=True
-        ):
-            yield time_us, ordinal, writer, dict(zip(names, cells, strict=True))
-
-
-def _fold_segment(
-    fold: Fold, decoded: decode.Segment, epoch: int, token: str, stream: VisibleStream
-) -> None:
-    """Fold a segment: the rows of fixed shapes, the others, the summary's writes."""
-    limit, end = stream.limit, stream.max_rows
-    blocks = [(b.shape, b.frames, b.ordinals) for b in decoded.shaped]
-    fold.add_blocks(blocks, epoch, token, limit, end)
-    for row in decoded.objects:
-        if (limit is None or row.step <= limit) and (end is None or row.ordinal < end):
-            place = (epoch, row.time_us // 1000, token, row.ordinal)
-            fold.add_row(row.values, row.step, row.time_us, place)
-    for write in decoded.summaries:
-        if limit != ALL_STEPS_SUPERSEDED and (end is None or write.ordinal <= end):
-            at = (epoch, write.time_us // 1000, token, write.ordinal - 0.5)
-            fold.write_summary(write.values, at)
-
-
-def _damage_text(damage: Sequence[Damage]) -> str | None:
-    return "; ".join(str(item) for item in damage) or None

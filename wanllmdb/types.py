@@ -93,6 +93,19 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """What of a run could not be kept as it was logged.
+
+    Attributes:
+        rows: Rows that a faulty disk refused.
+        values: Values of no type that can be stored, kept as text.
+    """
+
+    rows: int = 0
+    values: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """One attempt of a run; see table `epoch`."""
 
@@ -141,6 +154,7 @@ class RunRecord:
     host: str
     pid: int
     dropped_rows: int
+    coerced_values: int
     damage: str | None
     config_json: str
     config_blob: str | None
@@ -149,6 +163,15 @@ class RunRecord:
     environment_json: str
     parent: Parent | None
     tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to be stored with a run: where it is, its name there, its policy."""
+
+    path: Path
+    name: str
+    policy: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,10 @@ print("out line")
 logging.getLogger().addHandler(wanllmdb.LogHandler())
 logging.getLogger().error("went wrong")
 run.log_message("note", level="info")
-import time; time.sleep(0.4)
+import time
+end = time.monotonic() + 30
+while len(wanllmdb.Api().run("r").system) < 2 and time.monotonic() < end:
+    time.sleep(0.05)
 run.finish()
 """
     on = {"WANLLMDB_ENVIRONMENT": "1", "WANLLMDB_GIT": "1"}

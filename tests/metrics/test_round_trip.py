@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wanllmdb._metrics.decode import list_segments, read_stream
-from wanllmdb._metrics.scan import Scan, VisibleStream
+from wanllmdb._metrics.decode import VisibleStream, list_segments, read_stream
+from wanllmdb._metrics.scan import Scan
 from wanllmdb._metrics.writer import StreamWriter
 from wanllmdb.types import INT64_MAX, INT64_MIN, Kind, StreamIdentity
 

@@ -47,9 +47,8 @@ def rows_of(decoded: Segment) -> list[str]:
     found = [(o.ordinal, o.step, o.time_us, o.values) for o in decoded.objects]
     for block in decoded.shaped:
         keys = [key for key, _ in block.shape.present]
-        rows = block.shape.struct.iter_unpack(block.frames)
-        for ordinal, (_w, _s, step, us, *cells) in zip(
-            block.ordinals, rows, strict=True
+        for ordinal, (step, us, *cells) in zip(
+            block.ordinals, block.rows(), strict=True
         ):
             found.append((ordinal, step, us, dict(zip(keys, cells, strict=True))))
     return [repr(row[1:]) for row in sorted(found, key=lambda row: row[0])]

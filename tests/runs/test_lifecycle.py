@@ -342,11 +342,11 @@ def test_disk_full_warns_once_and_counts_the_loss(api, monkeypatch):
     def full(fd, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wanllmdb._metrics.writer.os.write", full)
+    monkeypatch.setattr("wanllmdb._metrics.writer.write", full)
     with pytest.warns(wanllmdb.WanllmdbWarning, match="could not be written"):
         run.log({"x": 1})
     run.log({"x": 2})
-    monkeypatch.setattr("wanllmdb._metrics.writer.os.write", real)
+    monkeypatch.setattr("wanllmdb._metrics.writer.write", real)
     run.log({"x": 3})
     run.finish()
     found = api.run("r")

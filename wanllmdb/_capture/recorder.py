@@ -53,10 +53,10 @@ class Recorder:
         if self._settings["console"]:
             self._capture = ConsoleCapture(self._line)
             self._capture.start()
-        ticker.once(lambda: self._surroundings(save))
         if seconds := self._settings["system_interval"]:
             ticker.once(self._sample)
             ticker.every(seconds, self._sample)
+        ticker.once(lambda: self._surroundings(save))
 
     def message(self, text: str, level: str, time_us: int | None = None) -> None:
         """Record one log message."""

@@ -10,19 +10,28 @@ from wanllmdb import _clock, _json, _names
 from wanllmdb._catalog import events, filters, projects
 from wanllmdb.errors import (
     AmbiguousNameError,
+    ConflictError,
     InvalidInputError,
     RunExistsError,
     RunNotFoundError,
 )
-from wanllmdb.types import Epoch, JSONValue, NewRun, Parent, RunRecord, State
+from wanllmdb.types import (
+    Epoch,
+    JSONValue,
+    Losses,
+    NewRun,
+    Parent,
+    RunRecord,
+    State,
+)
 
 _SELECT = """
 SELECT run.id, run.uid, project.name AS project, run.run_id, run.name, run.notes,
     run.run_group, run.job_type, run.state, run.exit_code, run.error, run.epoch,
     run.last_step, run.created_us, run.started_us, run.ended_us, run.deleted_us,
-    run.host, run.pid, run.dropped_rows, run.damage, run.config, run.config_blob,
-    run.summary, run.summary_blob, run.environment, run.parent_id, run.parent_epoch,
-    run.parent_step, run.parent_marks,
+    run.host, run.pid, run.dropped_rows, run.coerced_values, run.damage,
+    run.config, run.config_blob, run.summary, run.summary_blob, run.environment,
+    run.parent_id, run.parent_epoch, run.parent_step, run.parent_marks,
     (SELECT uid FROM run AS parent WHERE parent.id = run.parent_id) AS parent_uid,
     (SELECT json_group_array(tag) FROM run_tag WHERE run_tag.run_id = run.id) AS tags
 FROM run JOIN project ON project.id = run.project_id
@@ -139,31 +148,6 @@ def revert_epochs(connection: sqlite3.Connection, record: RunRecord, to: int) ->
     events.record(connection, "revert", "run", record.uid, after=to)
 
 
-def add_stream(
-    connection: sqlite3.Connection,
-    pk: int,
-    token: str,
-    epoch: int,
-    writer: str,
-    *,
-    creator: bool,
-) -> None:
-    """Register a stream that `init` opened."""
-    connection.execute(
-        "INSERT INTO stream (token, run_id, epoch, writer, creator, opened_us)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (token, pk, epoch, writer, creator, _clock.now_us()),
-    )
-
-
-def close_stream(connection: sqlite3.Connection, token: str, exit_code: int) -> None:
-    """Note that a stream's writer finished."""
-    connection.execute(
-        "UPDATE stream SET closed_us = ?, exit_code = ? WHERE token = ?",
-        (_clock.now_us(), exit_code, token),
-    )
-
-
 def set_ended(
     connection: sqlite3.Connection,
     pk: int,
@@ -184,6 +168,84 @@ def set_ended(
         " (SELECT epoch FROM run WHERE id = ?)",
         (ended_us, pk, pk),
     )
+
+
+def set_last_step(connection: sqlite3.Connection, pk: int, step: int | None) -> None:
+    """Store the greatest visible step."""
+    connection.execute("UPDATE run SET last_step = ? WHERE id = ?", (step, pk))
+
+
+def add_losses(connection: sqlite3.Connection, pk: int, losses: Losses) -> None:
+    """Count further rows and values that could not be kept as they were logged."""
+    connection.execute(
+        "UPDATE run SET dropped_rows = dropped_rows + ?,"
+        " coerced_values = coerced_values + ? WHERE id = ?",
+        (losses.rows, losses.values, pk),
+    )
+
+
+def set_damage(connection: sqlite3.Connection, pk: int, damage: str | None) -> None:
+    """Say what in a run's log is no frame."""
+    connection.execute("UPDATE run SET damage = ? WHERE id = ?", (damage, pk))
+
+
+def set_environment(
+    connection: sqlite3.Connection, pk: int, facts: Mapping[str, JSONValue]
+) -> None:
+    """Store what was captured of a run's surroundings."""
+    connection.execute(
+        "UPDATE run SET environment = ? WHERE id = ?", (_json.dumps(dict(facts)), pk)
+    )
+
+
+def revive(connection: sqlite3.Connection, record: RunRecord) -> None:
+    """Return a run that was called crashed to `running`."""
+    connection.execute(
+        "UPDATE run SET state = 'running', ended_us = NULL WHERE id = ?"
+        " AND state = 'crashed'",
+        (record.pk,),
+    )
+    events.record(connection, "revive", "run", record.uid)
+
+
+def purge(connection: sqlite3.Connection, record: RunRecord) -> None:
+    """Remove a run for good, with everything that the Catalog knows of it.
+
+    Raises:
+        ConflictError: a fork of it shows some of its rows.
+    """
+    path = f"{record.project}/{record.run_id}"
+    try:
+        connection.execute("DELETE FROM run WHERE id = ?", (record.pk,))
+    except sqlite3.IntegrityError:
+        raise ConflictError(
+            f"Run {path} cannot be removed: a fork of it shows its rows.",
+            hint="Remove the fork first.",
+            run=record.run_id,
+        ) from None
+    events.record(connection, "purge", "run", record.uid, before=path)
+
+
+def find_newest_dead(
+    connection: sqlite3.Connection, project: str, identity: str
+) -> RunRecord | None:
+    """The newest run of a script that did not end well, or None."""
+    row = connection.execute(
+        f"{_SELECT} WHERE project.name = ? AND run.identity = ? AND run.state IN"
+        " ('crashed', 'failed', 'killed') AND run.deleted_us IS NULL"
+        " ORDER BY run.started_us DESC, run.id DESC LIMIT 1",
+        (project, identity),
+    ).fetchone()
+    return None if row is None else _record(row)
+
+
+def count(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """(all runs, those running, those in the trash)."""
+    row = connection.execute(
+        "SELECT count(*), coalesce(sum(state = 'running'), 0),"
+        " coalesce(sum(deleted_us IS NOT NULL), 0) FROM run"
+    ).fetchone()
+    return row[0], row[1], row[2]
 
 
 def read(connection: sqlite3.Connection, pk: int) -> RunRecord:

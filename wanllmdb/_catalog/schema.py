@@ -60,6 +60,7 @@ CREATE TABLE run (
     pid          INTEGER NOT NULL,
     identity     TEXT NOT NULL DEFAULT '',
     dropped_rows INTEGER NOT NULL DEFAULT 0,
+    coerced_values INTEGER NOT NULL DEFAULT 0,
     damage       TEXT,
     config       TEXT NOT NULL DEFAULT '{}',
     config_blob  TEXT,

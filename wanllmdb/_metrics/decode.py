@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from struct import iter_unpack
+from typing import Any
 from zlib import crc32
 
 from wanllmdb._metrics import segment
 from wanllmdb._metrics.segment import FRAME_HEAD, HEAD_BYTES, HEADER_BYTES, Shape
 from wanllmdb.types import Damage, JSONValue, Kind, StreamIdentity
 
-_GALLOP = 64
+_GALLOP, _WINDOW = 64, 8192
+"""Frames checked at once: at first, and at most (which bounds the memory)."""
 _DAY_US = 86_400_000_000
 _LATEST_US = 32_503_680_000_000_000  # the year 3000: a bound for plausible frames
 
@@ -30,6 +32,10 @@ class ShapeRows:
     shape: Shape
     frames: bytes
     ordinals: Sequence[int]
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """(step, time in us, value, ...) of each."""
+        return self.shape.struct.iter_unpack(self.frames)
 
 
 @dataclass(slots=True)
@@ -74,6 +80,33 @@ class Segment:
     sealed: bool = False
     rows: int = 0
     bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleStream:
+    """A stream's segments, and which of its rows show.
+
+    Attributes:
+        token: Its name.
+        epoch: Its run's epoch.
+        writer: Who wrote it.
+        segments: Decoded one after the other.
+        limit: The greatest step that is not superseded; None: any.
+        max_rows: Rows from this ordinal on are left out: a fork was made before them.
+    """
+
+    token: str
+    epoch: int
+    writer: str
+    segments: Iterable[Segment]
+    limit: int | None = None
+    max_rows: int | None = None
+
+    def shows(self, step: int, ordinal: int) -> bool:
+        """Whether a row is visible."""
+        return (self.limit is None or step <= self.limit) and (
+            self.max_rows is None or ordinal < self.max_rows
+        )
 
 
 @dataclass(slots=True)
@@ -210,13 +243,15 @@ def _stretch(data: bytes, offset: int, size: int) -> int:
         if same == 0:
             return count
         block = memoryview(data)[start : start + same * size]
-        for index, (crc, body) in enumerate(iter_unpack(f"<I{size - 4}s", block)):
-            if crc32(body) != crc:
-                return count + index
+        crcs, bodies = zip(*iter_unpack(f"<I{size - 4}s", block), strict=True)
+        found = tuple(map(crc32, bodies))
+        if found != crcs:
+            right = takewhile(lambda pair: pair[0] == pair[1], zip(found, crcs))
+            return count + sum(1 for _ in right)
         count += same
         if same < window:
             return count
-        window *= 2
+        window = min(window * 2, _WINDOW)
 
 
 def _same_heads(data: bytes, start: int, size: int, room: int, head: bytes) -> int:

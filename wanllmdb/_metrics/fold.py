@@ -1,7 +1,12 @@
 """Summing up: what the values of each key came to, in constant memory per key.
 
 The writer folds its own rows as it goes; recovery folds a whole log. Both feed the
-same frames to the same code, so both come to the same numbers.
+same rows to the same code, so both come to the same numbers.
+
+A value that a later row of the same step replaces must not count. While steps rise,
+only the newest step of a key can be written again, so one open value per key is
+enough. Where a writer's steps went back, `Fold.overlaps` says so, and `Fold.recount`
+takes the merged values instead.
 """
 
 from __future__ import annotations
@@ -12,16 +17,26 @@ from operator import ge, itemgetter
 from typing import Any
 
 from wanllmdb._metrics.segment import Shape
-from wanllmdb.types import INT64_MAX, JSONValue, KeyStats
+from wanllmdb.types import JSONValue, KeyStats
 
 KEY_LIMIT = 100_000
 """Distinct keys of a run that are summed up; rows of further keys are only stored."""
 
-Block = tuple[Shape, bytes, Sequence[int]]
-"""Rows of one shape: their frames end to end, and their ordinals."""
+Row = tuple[Any, ...]
+"""A row of a fixed shape: (step, time in us, value, ...), as its struct reads it."""
+
+Table = tuple[Shape, Sequence[Row], Sequence[int]]
+"""Rows of one shape in order, and their ordinals."""
+
+Object = tuple[int, int, int, Mapping[str, JSONValue]]
+"""A row of any values: (ordinal, step, time in us, values)."""
 
 Place = tuple[int, int, str, float]
 """Total order of rows: (epoch, ms, stream, ordinal)."""
+
+
+Span = tuple[int, int]
+"""The least and the greatest step of a stretch of rows."""
 
 
 class KeyFold:
@@ -56,16 +71,23 @@ class KeyFold:
         if self.open_step != steps[0]:
             self.close()
         if len(values) > 1:
-            self._count(values[:-1])
+            self.count_in(values[:-1])
         self.open, self.open_step = values[-1], steps[-1]
+
+    def restart(self) -> None:
+        """Forget what was counted; first and last stay."""
+        self.count = self.nans = self.numbers = 0
+        self.sum = 0
+        self.min = self.max = self.open = self.open_step = None
 
     def close(self) -> None:
         """Count the open number: no further row of its step can come."""
         if self.open_step is not None:
-            self._count((self.open,))
+            self.count_in((self.open,))
             self.open = self.open_step = None
 
-    def _count(self, values: Sequence[Any]) -> None:
+    def count_in(self, values: Sequence[Any]) -> None:
+        """Count in numbers of which none will be replaced."""
         self.count += len(values)
         total = sum(values)
         if total != total:
@@ -131,56 +153,65 @@ def _mean(total: float, count: int) -> float:
 
 
 class Fold:
-    """Statistics per key, and what the user wrote into the summary."""
+    """Statistics per key, and what the user wrote into the summary.
 
-    def __init__(self) -> None:
+    Attributes:
+        keys: The sums of each key, in the order of first appearance.
+        written: What the user wrote into the summary, and when.
+        last_step: The greatest step, None before the first row.
+        last_us: The latest time.
+        rows: Rows folded.
+        overlaps: Whether a writer's steps went back, so that values that were
+            replaced may be counted.
+    """
+
+    def __init__(self, writer: str = "primary") -> None:
         self.keys: dict[str, KeyFold] = {}
         self.written: dict[str, tuple[Place, JSONValue]] = {}
         self.last_step: int | None = None
         self.last_us: int | None = None
         self.rows = 0
-        self.overflowed = False
+        self.overlaps = False
+        self._writer = writer
+        self._span: Span | None = None
+        self._spans: dict[str, Span] = {}
 
-    def add_blocks(
+    def add_rows(
         self,
-        blocks: Sequence[Block],
+        tables: Sequence[Table],
+        objects: Sequence[Object],
         epoch: int,
         token: str,
-        limit: int | None = None,
-        max_rows: int | None = None,
     ) -> None:
         """Fold rows of one stream that follow all rows folded before.
 
         Args:
-            blocks: (shape, frames end to end, ordinals) of each shape.
+            tables: Rows of fixed shapes.
+            objects: Rows of any values.
             epoch: The epoch of the stream.
             token: The stream.
-            limit: Rows of a greater step are superseded and left out.
-            max_rows: Rows from this ordinal on are left out.
         """
-        tables = []
-        for shape, frames, ordinals in blocks:
-            rows: Any = shape.struct.iter_unpack(frames)
-            if limit is not None or max_rows is not None:
-                top = INT64_MAX if limit is None else limit
-                end = INT64_MAX if max_rows is None else max_rows
-                pairs = zip(rows, ordinals, strict=True)
-                kept = [(r, n) for r, n in pairs if r[2] <= top and n < end]
-                rows, ordinals = [r for r, _ in kept], [n for _, n in kept]
-            columns = list(zip(*rows, strict=True))
-            if columns:
-                tables.append((shape, columns, ordinals))
-        if _independent(tables):
-            for shape, columns, ordinals in tables:
-                self._add_table(shape, columns, ordinals, epoch, token)
+        columns = [
+            (shape, list(zip(*rows, strict=True)), ordinals)
+            for shape, rows, ordinals in tables
+            if rows
+        ]
+        if not objects and _independent(columns):
+            self._note_block([table[1] for table in columns])
+            for shape, cells, ordinals in columns:
+                self._add_columns(shape, cells, ordinals, epoch, token)
         else:
-            self._add_in_order(tables, epoch, token)
+            self._add_in_order(tables, objects, epoch, token)
 
-    def _add_table(
-        self, shape: Shape, columns: Any, ordinals: Any, epoch: int, token: str
+    def _add_columns(
+        self,
+        shape: Shape,
+        columns: Sequence[Any],
+        ordinals: Sequence[int],
+        epoch: int,
+        token: str,
     ) -> None:
-        _words, _schema, steps, times, *cells = columns
-        self._note_rows(len(steps), max(steps), times[-1])
+        steps, times, *cells = columns
         first_at: Place = (epoch, times[0] // 1000, token, ordinals[0])
         last_at: Place = (epoch, times[-1] // 1000, token, ordinals[-1])
         for (key, _), column in zip(shape.present, cells, strict=True):
@@ -189,32 +220,63 @@ class Fold:
                 fold.add_numbers(column, steps)
                 fold.note_ends(column[0], first_at, column[-1], last_at, steps[-1])
 
-    def _add_in_order(self, tables: Any, epoch: int, token: str) -> None:
+    def _add_in_order(
+        self,
+        tables: Sequence[Table],
+        objects: Sequence[Object],
+        epoch: int,
+        token: str,
+    ) -> None:
         """Row by row: shapes share keys at the same steps, or a step repeats."""
-        rows = []
-        for shape, columns, ordinals in tables:
+        found: list[Object] = [*objects]
+        for shape, rows, ordinals in tables:
             keys = [key for key, _ in shape.present]
-            rows += [
-                (ordinal, keys, row)
-                for ordinal, row in zip(
-                    ordinals, zip(*columns, strict=True), strict=True
-                )
-            ]
-        rows.sort(key=itemgetter(0))
-        for ordinal, keys, (_words, _schema, step, time_us, *cells) in rows:
+            for ordinal, (step, time_us, *cells) in zip(ordinals, rows, strict=True):
+                row = dict(zip(keys, cells, strict=True))
+                found.append((ordinal, step, time_us, row))
+        found.sort(key=itemgetter(0))
+        for ordinal, step, time_us, values in found:
             place = (epoch, time_us // 1000, token, ordinal)
-            self.add_row(dict(zip(keys, cells, strict=True)), step, time_us, place)
+            self.add_row(values, step, time_us, place)
 
-    def end_stream(self) -> None:
-        """Rows of another writer never replace those of this one."""
+    def begin_stream(self, writer: str) -> None:
+        """The rows that follow are another stream's.
+
+        Rows of another writer never replace those of the one before.
+        """
         for fold in self.keys.values():
             fold.close()
+        self._end_span()
+        self._writer = writer
+
+    def _end_span(self) -> None:
+        """Keep the range of steps that a writer has covered so far."""
+        if self._span is not None:
+            whole = self._spans.get(self._writer)
+            if whole is not None:
+                self.overlaps = self.overlaps or _meet(whole, self._span)
+                low, high = whole
+                self._span = (min(low, self._span[0]), max(high, self._span[1]))
+            self._spans[self._writer] = self._span
+            self._span = None
+
+    def recount(self, key: str, values: Sequence[JSONValue]) -> None:
+        """Replace a key's sums by those of its merged values, in total order."""
+        fold = self.keys.get(key)
+        if fold is None:  # only None was logged, or it came after too many others
+            return
+        fold.restart()
+        numbers = [v for v in values if isinstance(v, (bool, int, float))]
+        if numbers:
+            fold.count_in(numbers)
+        fold.count += len(values) - len(numbers)
+        fold.first = values[0] if values else None
 
     def add_row(
         self, row: Mapping[str, JSONValue], step: int, time_us: int, place: Place
     ) -> None:
         """Fold one row of any values."""
-        self._note_rows(1, step, time_us)
+        self._note_rows(1, step, step, time_us)
         for key, value in row.items():
             fold = self._key(key)
             if fold is None or value is None:
@@ -233,8 +295,8 @@ class Fold:
                 self.written[key] = (place, value)
 
     def merged(self, other: Fold) -> Fold:
-        """A new fold: this one's rows, and another's."""
-        whole = Fold()
+        """A new fold: this one's rows, and then another's."""
+        whole = Fold(other._writer)
         for part in (self, other):
             for key, fold in part.keys.items():
                 mine = whole._key(key)
@@ -242,8 +304,16 @@ class Fold:
                     mine.absorb(fold)
             for key, (place, value) in part.written.items():
                 whole.write_summary({key: value}, place)
-            if part.last_step is not None and part.last_us is not None:
-                whole._note_rows(part.rows, part.last_step, part.last_us)
+            whole.rows += part.rows
+            whole.last_step = _largest(whole.last_step, part.last_step)
+            whole.last_us = _largest(whole.last_us, part.last_us)
+            whole.overlaps = whole.overlaps or part.overlaps
+            spans = [*part._spans.items()]
+            if part._span is not None:
+                spans.append((part._writer, part._span))
+            for writer, span in spans:
+                whole._writer, whole._span = writer, span
+                whole._end_span()
         return whole
 
     def stats(self) -> dict[str, KeyStats]:
@@ -260,29 +330,40 @@ class Fold:
         found += [(at, key, value, True) for key, (at, value) in self.written.items()]
         return sorted(found, key=itemgetter(0))
 
-    def _note_rows(self, count: int, step: int, time_us: int) -> None:
+    def _note_block(self, tables: Sequence[Sequence[Any]]) -> None:
+        """Note rows of several shapes, none of which replaces another's."""
+        if tables:
+            rows = sum(len(steps) for steps, *_ in tables)
+            first = min(steps[0] for steps, *_ in tables)
+            last = max(steps[-1] for steps, *_ in tables)
+            latest = max(times[-1] for _, times, *_ in tables)
+            self._note_rows(rows, first, last, latest)
+
+    def _note_rows(self, count: int, first: int, last: int, time_us: int) -> None:
+        """Take over the steps (rising from first to last) and the time of rows."""
         self.rows += count
-        if self.last_step is None or step > self.last_step:
-            self.last_step = step
-        if self.last_us is None or time_us > self.last_us:
-            self.last_us = time_us
+        low, high = self._span or (first, last)
+        if first < high:
+            self.overlaps = True  # back behind a step that may hold a value already
+        self._span = (min(low, first), max(high, last))
+        self.last_step = _largest(self.last_step, last)
+        self.last_us = _largest(self.last_us, time_us)
 
     def _key(self, key: str) -> KeyFold | None:
         fold = self.keys.get(key)
         if fold is None:
             if len(self.keys) >= KEY_LIMIT:
-                self.overflowed = True
                 return None
             fold = self.keys[key] = KeyFold()
         return fold
 
 
-def _independent(tables: Sequence[Any]) -> bool:
+def _independent(tables: Sequence[tuple[Shape, Sequence[Any], Any]]) -> bool:
     """Whether each shape can be folded on its own: no cell has two values."""
     seen: set[str] = set()
     shared = False
     for shape, columns, _ in tables:
-        steps = columns[2]
+        steps = columns[0]
         if any(map(ge, steps, steps[1:])):
             return False
         keys = {key for key, _ in shape.present}
@@ -290,8 +371,16 @@ def _independent(tables: Sequence[Any]) -> bool:
         seen |= keys
     if not shared:
         return True
-    count = sum(len(columns[2]) for _, columns, _ in tables)
-    return count == len({step for _, columns, _ in tables for step in columns[2]})
+    count = sum(len(columns[0]) for _, columns, _ in tables)
+    return count == len({step for _, columns, _ in tables for step in columns[0]})
+
+
+def _meet(one: Span, other: Span) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+def _largest(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
 
 
 def _as_int(value: float | int | None) -> float | int | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
-from wanllmdb._metrics.decode import ObjectRow, Segment, ShapeRows
+from wanllmdb._metrics.decode import ObjectRow, ShapeRows, VisibleStream
 from wanllmdb.types import INT64_MAX, INT64_MIN, JSONValue
 
 if TYPE_CHECKING:
@@ -26,19 +27,6 @@ JSON_METADATA = {b"wanllmdb.encoding": b"json"}
 
 _EXACT_FLOAT_INT = 1 << 53
 _DTYPES = {"d": "<f8", "q": "<i8", "b": "?"}
-
-
-@dataclass(frozen=True, slots=True)
-class VisibleStream:
-    """A stream's segments, and the greatest step that is not superseded."""
-
-    token: str
-    epoch: int
-    writer: str
-    segments: Iterable[Segment]
-    limit: int | None = None
-    max_rows: int | None = None
-    """Rows from this ordinal on are left out: the fork was made before them."""
 
 
 @dataclass(slots=True)
@@ -153,6 +141,24 @@ class Scan:
                 if cells[index] is not _ABSENT:
                     found[key] = cells[index]
             yield found
+
+    def shown(self) -> Iterator[tuple[str, list[JSONValue]]]:
+        """Each key's values in total order, None left out: one per row that has it."""
+        for key, parts in self._parts.items():
+            cells: dict[int, tuple[int, JSONValue]] = {}
+            for part in parts:
+                if part.code == "n":
+                    continue
+                rows = part.rows.tolist()
+                ranks = rows if self._rank is None else self._rank[part.rows].tolist()
+                groups = self._group[part.rows].tolist()
+                values = part.values
+                if not isinstance(values, list):
+                    values = values.tolist()
+                for group, rank, value in zip(groups, ranks, values, strict=True):
+                    if group not in cells or rank > cells[group][0]:
+                        cells[group] = (rank, value)
+            yield key, [value for _, value in sorted(cells.values(), key=_rank_of)]
 
     def _add_shaped(self, block: ShapeRows, stream: VisibleStream, rank: int) -> None:
         np = self._np
@@ -362,6 +368,7 @@ class Scan:
 
 
 _ABSENT = object()
+_rank_of = itemgetter(0)
 
 
 def _code(value: JSONValue) -> str:

@@ -50,24 +50,24 @@ class Shape:
     Attributes:
         keys: The metric keys, in order.
         codes: One letter per key: d float64, q int64, b bool, n None (no bytes).
-        struct: The whole frame, first four bytes (the CRC) left out as padding.
+        struct: A whole frame as ``(step, time in us, value, ...)``; its first eight
+            bytes (CRC, words, schema) are left out as padding.
         words: Frame length in units of 8 bytes.
     """
 
-    __slots__ = ("codes", "id", "keys", "pack", "pending", "struct", "words")
+    __slots__ = ("codes", "id", "keys", "pack", "struct", "words")
 
     def __init__(self, number: int, keys: Sequence[str], codes: str) -> None:
         self.id = number
         self.keys = tuple(keys)
         self.codes = codes
         fields = "".join(_FORMATS[code] for code in codes)
-        self.struct = struct.Struct(f"<4xHHqq{fields}")
+        self.struct = struct.Struct(f"<8xqq{fields}")
         self.words = self.struct.size // 8
         body = struct.Struct(f"<HHqq{fields}")
         self.pack: Callable[..., bytes] = body.pack
         if "n" in codes:
             self.pack = lambda *values: body.pack(*(v for v in values if v is not None))
-        self.pending: list[bytes] = []
 
     @property
     def present(self) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Mapping
+from os import write
 from pathlib import Path
 from time import time_ns
 from typing import Any
@@ -13,15 +14,46 @@ from zlib import crc32
 
 from wanllmdb import _files, _json
 from wanllmdb._metrics import segment
-from wanllmdb._metrics.fold import Fold
+from wanllmdb._metrics.fold import Fold, Row
 from wanllmdb._metrics.segment import SEGMENT_BYTES, Shape
-from wanllmdb.types import Durability, JSONValue, Kind, StreamIdentity
+from wanllmdb.types import INT64_MAX, Durability, JSONValue, Kind, StreamIdentity
 
 FOLD_ROWS = 512
+FOLD_VALUES = 8192
+"""Rows wait for folding until there are so many of them, or of their values."""
 BUFFER_BYTES = 64 << 10
 
-_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _CODES: dict[type, str] = {float: "d", int: "q", bool: "b", type(None): "n"}
+
+
+class _Waiting:
+    """A shape of this segment, how its rows are recognised, and those not folded yet.
+
+    Attributes:
+        keys: The keys of its rows, in order.
+        types: The types of their values.
+        exact: Whether the values are what a reader gets back, or NumPy's or None.
+        rows: (step, time, value, ...) of each waiting row.
+        ordinals: Their ordinals.
+    """
+
+    __slots__ = ("exact", "id", "keys", "ordinals", "pack", "rows", "shape", "types",
+                 "words")  # fmt: skip
+
+    def __init__(self, shape: Shape | None, data: Mapping[str, Any]) -> None:
+        self.keys = [*data]
+        self.types = [*map(type, data.values())]
+        self.exact = all(kind in (float, int, bool) for kind in self.types)
+        self.rows: list[Row] = []
+        self.ordinals: list[int] = []
+        if shape is not None:
+            self.shape = shape
+            self.id, self.words, self.pack = shape.id, shape.words, shape.pack
+
+
+_NO_SHAPE = _Waiting(None, {"": None})
+"""Fits no row: keys are never empty."""
 
 
 class StreamWriter:
@@ -53,7 +85,7 @@ class StreamWriter:
         normalise: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         self.identity = identity
-        self.fold = Fold()
+        self.fold = Fold(identity.writer)
         self.dropped = 0
         self.rows = 0
         self._directory = directory
@@ -69,38 +101,42 @@ class StreamWriter:
         self._size = 0
         self._full = self._retrying = False
         self._last_us = 0
-        self._shapes: dict[tuple[Any, ...], Shape] = {}
-        self._dirty: list[tuple[Shape, int]] = []
+        self._shapes: dict[tuple[Any, ...], _Waiting] = {}
+        self._latest = _NO_SHAPE
+        self._fold_rows = self._fold_at = FOLD_ROWS
         self._buffer = bytearray()
         self._unflushed = 0
         # The common durability takes the shortest way.
         self._direct = durability == "process" or durability == "interval"
 
-    def append(self, data: Mapping[str, Any], step: int) -> None:  # noqa: C901 - inlined for speed
+    def append(self, data: Mapping[str, Any], step: int) -> None:  # noqa: C901, PLR0912 - inlined for speed
         """Write one row of scalars and other stored values."""
         # First of all: a new segment knows no shapes yet.
         if self._fd < 0 and not self._open():
             self.dropped += 1
             return
-        try:
-            shape = self._shapes[(*data, *map(type, data.values()))]
-        except KeyError:
-            row = data if self._normalise is None else self._normalise(data)
-            if row:
-                self._append_new(row, step)
-            return
+        shape = self._latest
+        if [*data] != shape.keys or [*map(type, data.values())] != shape.types:
+            known = self._shapes.get((*data, *map(type, data.values())))
+            if known is None:
+                row = data if self._normalise is None else self._normalise(data)
+                if row:
+                    self._append_new(row, step)
+                return
+            self._latest = shape = known
         now = time_ns() // 1000
         if now < self._last_us:  # the clock was set back: order within a stream stays
             now = self._last_us
+        cells = (step, now, *data.values())
         try:
-            body = shape.pack(shape.words, shape.id, step, now, *data.values())
+            body = shape.pack(shape.words, shape.id, *cells)
         except struct.error:  # an int beyond 64 bits
             self._append_json(data, step)
             return
         frame = crc32(body).to_bytes(4, "little") + body
         if self._direct:
             try:
-                done = os.write(self._fd, frame)
+                done = write(self._fd, frame)
             except OSError as error:
                 done = -error.errno if error.errno else -errno.EIO
             if done == len(frame):
@@ -112,7 +148,16 @@ class StreamWriter:
             self._retry_in_new_segment(data, step)
             return
         self._last_us = now
-        self._note(shape, frame)
+        if self._folds:
+            shape.rows.append(
+                cells if shape.exact else shape.shape.struct.unpack(frame)
+            )
+            shape.ordinals.append(self.rows)
+        self.rows += 1
+        if not self._direct:
+            self._note_buffered()
+        if self.rows >= self._fold_at:
+            self.fold_pending()
         if self._size >= SEGMENT_BYTES:
             self._roll()
 
@@ -127,15 +172,15 @@ class StreamWriter:
     def fold_pending(self) -> None:
         """Bring `fold` up to date with every row written."""
         self.flush()
-        ordinals: dict[Shape, list[int]] = {}
-        for shape, ordinal in self._dirty:
-            ordinals.setdefault(shape, []).append(ordinal)
-        blocks = [(s, b"".join(s.pending), found) for s, found in ordinals.items()]
-        if blocks:
-            self.fold.add_blocks(blocks, self.identity.epoch, self.identity.token)
-        for shape in ordinals:
-            shape.pending.clear()
-        self._dirty.clear()
+        waiting = [shape for shape in self._shapes.values() if shape.rows]
+        if waiting:
+            self.fold.add_rows(
+                [(w.shape, w.rows, w.ordinals) for w in waiting], (),
+                self.identity.epoch, self.identity.token,
+            )  # fmt: skip
+        for shape in waiting:
+            shape.rows, shape.ordinals = [], []
+        self._fold_at = self.rows + self._fold_rows
 
     def flush(self) -> None:
         """Hand buffered rows to the kernel (durability "buffered")."""
@@ -149,26 +194,31 @@ class StreamWriter:
         if not done and self._full:
             # One file's limit was met: the same rows, defined anew in the next one.
             self._full, self._retrying, self._shapes = False, True, shapes
-            again = b"".join(shape.definition() for shape in shapes.values())
+            again = b"".join(known.shape.definition() for known in shapes.values())
             done = self._write(again + data)
             self._retrying = False
         if not done:
             self.dropped += rows - 1  # _finish_write counted one
             self.rows -= rows
-            kept = len(self._dirty) - rows
-            for shape, _ in self._dirty[kept:]:
-                shape.pending.pop()
-            del self._dirty[kept:]
-            self._shapes.clear()
+            for known in shapes.values():
+                while known.ordinals and known.ordinals[-1] >= self.rows:
+                    known.rows.pop()
+                    known.ordinals.pop()
+            self._forget_shapes()
 
     def sync(self) -> None:
         """Make everything written survive a power cut."""
         self.flush()
         if self._fd >= 0:
             try:
-                _fdatasync(self._fd)
+                fdatasync(self._fd)
             except OSError as error:
                 self._on_fault(error)
+
+    def duplicate(self) -> int:
+        """A descriptor of the open segment for the caller to sync and close, or -1."""
+        self.flush()
+        return os.dup(self._fd) if self._fd >= 0 else -1
 
     def prepare_next(self) -> None:
         """Create the next segment's file ahead of need, off the caller's path."""
@@ -201,7 +251,8 @@ class StreamWriter:
         self._fd = self._spare = -1
 
     def _append_new(self, data: Mapping[str, Any], step: int) -> None:
-        if (*data, *map(type, data.values())) in self._shapes:
+        signature = (*data, *map(type, data.values()))
+        if signature in self._shapes:
             self.append(data, step)
             return
         codes = [_code_of(value) for value in data.values()]
@@ -215,7 +266,9 @@ class StreamWriter:
             self._append_json(data, step)
             return
         if self._put(shape.definition()):
-            self._shapes[(*data, *map(type, data.values()))] = shape
+            self._shapes[signature] = _Waiting(shape, data)
+            self._fold_rows = min(self._fold_rows, FOLD_VALUES // len(codes) + 1)
+            self._fold_at = min(self._fold_at, self.rows + self._fold_rows)
             self.append(data, step)
         else:
             self._retry_in_new_segment(data, step)
@@ -231,6 +284,7 @@ class StreamWriter:
                 self._retrying = False
 
     def _append_json(self, data: Mapping[str, Any], step: int) -> None:
+        step = min(step, INT64_MAX)  # the cursor may have gone beyond
         now = max(time_ns() // 1000, self._last_us)
         row = {key: plain(value) for key, value in data.items()}
         for part in self._parts(row):
@@ -273,17 +327,10 @@ class StreamWriter:
         self.flush()  # frames of this kind are not buffered
         return self._put(segment.frame(schema, step, now, text), buffered=False)
 
-    def _note(self, shape: Shape, frame: bytes) -> None:
-        if self._folds:
-            shape.pending.append(frame)
-            self._dirty.append((shape, self.rows))
-        self.rows += 1
-        if self._buffer:
-            self._unflushed += 1
-            if len(self._buffer) >= BUFFER_BYTES:
-                self.flush()
-        if len(self._dirty) >= FOLD_ROWS:
-            self.fold_pending()
+    def _note_buffered(self) -> None:
+        self._unflushed += bool(self._buffer)
+        if len(self._buffer) >= BUFFER_BYTES:
+            self.flush()
 
     def _put(self, frame: bytes, *, buffered: bool = True) -> bool:
         """Write a frame by the way of this durability; False if it was dropped."""
@@ -370,7 +417,7 @@ class StreamWriter:
         self._fd = fd
         self._size = segment.HEADER_BYTES
         self.fold_pending()
-        self._shapes.clear()
+        self._forget_shapes()
         return True
 
     def _roll(self) -> None:
@@ -382,6 +429,11 @@ class StreamWriter:
         os.close(self._fd)
         self._fd = -1
         self._open()
+
+    def _forget_shapes(self) -> None:
+        self._shapes = {}
+        self._latest = _NO_SHAPE
+        self._fold_rows = FOLD_ROWS
 
     def _drop_spare(self) -> None:
         if self._spare >= 0:

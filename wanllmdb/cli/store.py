@@ -11,6 +11,7 @@ import click
 import wanllmdb
 from wanllmdb import _settings
 from wanllmdb._catalog.connection import SQLITE_VERSION
+from wanllmdb._recovery import recover_dead
 from wanllmdb._store import Store
 from wanllmdb.cli.render import emit, output_options
 from wanllmdb.cli.runs import api_of
@@ -85,10 +86,10 @@ def doctor(ctx: click.Context, /, fix: bool) -> None:
     rows = store.catalog.reader.execute("PRAGMA foreign_key_check")
     problems += [f"catalog: a row of {row[0]} points nowhere" for row in rows]
     if fix:
-        for record in store.recover_dead():
+        for record in recover_dead(store):
             click.echo(f"recovered {record.project}/{record.run_id}")
     for run in api.runs():
-        damaged = [d for d in store.damage(run.record) if not d.torn]
+        damaged = [d for d in store.logs.damage(run.record) if not d.torn]
         problems += [f"{run.path}: {item}" for item in damaged]
         for file in run.files():
             if not store.blobs.path_of(file.digest).exists():

@@ -1,0 +1,79 @@
+"""Streams that `init` opened: who writes them, and how far a dead one was read."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wanllmdb import _clock
+from wanllmdb.types import StreamIdentity
+
+Fence = tuple[int, int, str]
+"""(last segment's number, its size in bytes, stream)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a stream of a run stands: its writer's part, whether and how it closed."""
+
+    creator: bool
+    closed: bool
+    exit_code: int
+
+
+def add(
+    connection: sqlite3.Connection, pk: int, identity: StreamIdentity, *, creator: bool
+) -> None:
+    """Register a stream that is being opened."""
+    connection.execute(
+        "INSERT INTO stream (token, run_id, epoch, writer, creator, opened_us)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (identity.token, pk, identity.epoch, identity.writer, creator, _clock.now_us()),
+    )
+
+
+def close(connection: sqlite3.Connection, token: str, exit_code: int) -> None:
+    """Note that a stream's writer finished."""
+    connection.execute(
+        "UPDATE stream SET closed_us = ?, exit_code = ? WHERE token = ?",
+        (_clock.now_us(), exit_code, token),
+    )
+
+
+def ends(connection: sqlite3.Connection, pk: int, epoch: int) -> list[StreamEnd]:
+    """How each stream of an epoch stands."""
+    rows = connection.execute(
+        "SELECT creator, closed_us, exit_code FROM stream WHERE run_id = ?"
+        " AND epoch = ?",
+        (pk, epoch),
+    )
+    return [
+        StreamEnd(bool(creator), closed_us is not None, exit_code or 0)
+        for creator, closed_us, exit_code in rows
+    ]
+
+
+def identities(connection: sqlite3.Connection, pk: int) -> dict[str, StreamIdentity]:
+    """Who writes each stream of a run."""
+    rows = connection.execute(
+        "SELECT token, epoch, writer FROM stream WHERE run_id = ?", (pk,)
+    )
+    return {row[0]: StreamIdentity(*row) for row in rows}
+
+
+def set_fences(connection: sqlite3.Connection, fences: Sequence[Fence]) -> None:
+    """Record how far the streams of a dead run were read."""
+    connection.executemany(
+        "UPDATE stream SET fence_seq = ?, fence_bytes = ? WHERE token = ?", fences
+    )
+
+
+def fences(connection: sqlite3.Connection, pk: int) -> list[Fence]:
+    """How far the streams of a run were read when it was recovered."""
+    rows = connection.execute(
+        "SELECT fence_seq, fence_bytes, token FROM stream WHERE run_id = ?"
+        " AND fence_seq IS NOT NULL",
+        (pk,),
+    )
+    return [tuple(row) for row in rows]
