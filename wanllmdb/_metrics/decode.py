@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, takewhile
+from itertools import chain
 from pathlib import Path
 from struct import iter_unpack
 from typing import Any
@@ -19,8 +19,7 @@ from wanllmdb._metrics import segment
 from wanllmdb._metrics.segment import FRAME_HEAD, HEAD_BYTES, HEADER_BYTES, Shape
 from wanllmdb.types import Damage, JSONValue, Kind, StreamIdentity
 
-_GALLOP, _WINDOW = 64, 8192
-"""Frames checked at once: at first, and at most (which bounds the memory)."""
+_GALLOP = 64
 _DAY_US = 86_400_000_000
 _LATEST_US = 32_503_680_000_000_000  # the year 3000: a bound for plausible frames
 
@@ -243,15 +242,13 @@ def _stretch(data: bytes, offset: int, size: int) -> int:
         if same == 0:
             return count
         block = memoryview(data)[start : start + same * size]
-        crcs, bodies = zip(*iter_unpack(f"<I{size - 4}s", block), strict=True)
-        found = tuple(map(crc32, bodies))
-        if found != crcs:
-            right = takewhile(lambda pair: pair[0] == pair[1], zip(found, crcs))
-            return count + sum(1 for _ in right)
+        for index, (crc, body) in enumerate(iter_unpack(f"<I{size - 4}s", block)):
+            if crc32(body) != crc:
+                return count + index
         count += same
         if same < window:
             return count
-        window = min(window * 2, _WINDOW)
+        window *= 2
 
 
 def _same_heads(data: bytes, start: int, size: int, room: int, head: bytes) -> int:

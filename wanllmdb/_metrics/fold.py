@@ -68,10 +68,11 @@ class KeyFold:
 
     def add_numbers(self, values: Sequence[Any], steps: Sequence[int]) -> None:
         """Count in a column of numbers whose steps differ from row to row."""
-        if self.open_step != steps[0]:
-            self.close()
-        if len(values) > 1:
-            self.count_in(values[:-1])
+        sure = values[:-1]
+        if self.open_step is not None and self.open_step != steps[0]:
+            sure = (self.open, *sure)
+        if sure:
+            self.count_in(sure)
         self.open, self.open_step = values[-1], steps[-1]
 
     def restart(self) -> None:

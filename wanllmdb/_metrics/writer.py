@@ -19,7 +19,7 @@ from wanllmdb._metrics.segment import SEGMENT_BYTES, Shape
 from wanllmdb.types import INT64_MAX, Durability, JSONValue, Kind, StreamIdentity
 
 FOLD_ROWS = 512
-FOLD_VALUES = 8192
+FOLD_VALUES = 32_768
 """Rows wait for folding until there are so many of them, or of their values."""
 BUFFER_BYTES = 64 << 10
 
