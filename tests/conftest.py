@@ -32,10 +32,10 @@ def _isolated(monkeypatch, tmp_path):
     yield
     wanllmdb.teardown()
     sys.excepthook, sys.exit = hooks
-    from wanllmdb import _session
+    from wanllmdb._process import process
 
-    _session._process.hooked = False
-    _session._process.exit_code = 0
+    process.hooked = False
+    process.exit_code = 0
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         unwatch,
         watch,
     )
+    from wanllmdb._wandb_settings import Settings
     from wanllmdb.errors import ConfigError, WanllmdbError, WanllmdbWarning
     from wanllmdb.types import AlertLevel, State
 
@@ -47,6 +48,7 @@ __all__ = [
     "ConfigError",
     "LogHandler",
     "Run",
+    "Settings",
     "State",
     "WanllmdbError",
     "WanllmdbWarning",
@@ -74,6 +76,7 @@ __all__ = [
 
 
 _HOMES = {
+    "Settings": "_wandb_settings",
     "Api": "_query", "LogHandler": "_logging", "Run": "_run", "on": "_observers",
     "AlertLevel": "types", "State": "types", "ConfigError": "errors",
     "WanllmdbError": "errors", "WanllmdbWarning": "errors",

@@ -36,7 +36,7 @@ class Blobs:
         if path.exists():
             os.utime(path)  # young again, for gc
             return digest
-        _files.make_private_dir(path.parent)
+        self._make_dir(path.parent)
         _files.write_durably(path, data, self._tmp, mode=0o400)
         return digest
 
@@ -62,12 +62,18 @@ class Blobs:
             if path.exists():
                 os.utime(path)
                 return digest, size
-            _files.make_private_dir(path.parent)
+            self._make_dir(path.parent)
             draft.rename(path)
             _files.fsync_dir(path.parent)
             return digest, size
         finally:
             draft.unlink(missing_ok=True)
+
+    def _make_dir(self, directory: Path) -> None:
+        if not directory.exists():
+            _files.make_private_dir(directory)
+            _files.fsync_dir(directory.parent)
+            _files.fsync_dir(self._root.parent)
 
     def get(self, digest: str) -> bytes:
         """The bytes of a blob, checked against its name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,44 @@ from wanllmdb import _values
 from wanllmdb.errors import InvalidConfigError
 from wanllmdb.types import JSONValue
 
+Mutation = Callable[[], None]
+
 
 class Section(MutableMapping[str, Any]):
-    """A nested mapping with attribute access that tells its root of each change.
+    """A nested mapping with attribute access whose changes are stored.
 
     ``section.lr``, ``section["lr"]`` and ``section.optim.lr = 1`` all work; nested
-    mappings come back as sections of their own.
+    mappings come back as sections of their own, lists as copies.
+
+    Args:
+        data: The values.
+        mutate: Carries out a change and stores what came of it.
     """
 
-    __slots__ = ("_changed", "_data")
+    __slots__ = ("_data", "_mutate")
 
-    def __init__(self, data: dict[str, JSONValue], changed: Callable[[str], None]):
+    def __init__(
+        self, data: dict[str, JSONValue], mutate: Callable[[Mutation], None]
+    ) -> None:
         object.__setattr__(self, "_data", data)
-        object.__setattr__(self, "_changed", changed)
+        object.__setattr__(self, "_mutate", mutate)
 
     def __getitem__(self, key: str) -> Any:
-        value = self._data[key]
-        if isinstance(value, dict):
-            return Section(value, lambda _: self._changed(key))
-        return value
+        value = self._data[_values.config_key(key)]
+        return Section(value, self._mutate) if isinstance(value, dict) else _copy(value)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._store(str(key), value)
-        self._changed(str(key))
+        name, stored = _values.config_key(key), _values.config_value(value)
+        self._mutate(lambda: self._data.__setitem__(name, stored))
 
     def __delitem__(self, key: str) -> None:
-        del self._data[key]
-        self._changed(key)
+        name = _values.config_key(key)
+        if name not in self._data:
+            raise KeyError(key)
+        self._mutate(lambda: self._data.__delitem__(name))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and _values.config_key(key) in self._data
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._data)
@@ -70,8 +82,26 @@ class Section(MutableMapping[str, Any]):
         plain: dict[str, Any] = _copy(self._data)
         return plain
 
-    def _store(self, key: str, value: Any) -> None:
-        self._data[key] = _values.config_value(value)
+
+@dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """What was changed in a config, by top-level key.
+
+    Attributes:
+        before: The values of the keys concerned that existed.
+        after: Their values now; keys that were removed are absent.
+        allowed: Whether the caller said that values may change.
+    """
+
+    before: Mapping[str, JSONValue] = field(default_factory=dict)
+    after: Mapping[str, JSONValue] = field(default_factory=dict)
+    allowed: bool = False
+
+    @property
+    def replaced(self) -> list[str]:
+        """Keys whose value is another one than before."""
+        return [k for k, v in self.before.items() if k in self.after
+                and self.after[k] != v]  # fmt: skip
 
 
 class Config(Section):
@@ -79,49 +109,72 @@ class Config(Section):
 
     Args:
         data: The values at the start.
-        changed: Called with the key after each change.
+        told: Called after each change.
         locked: Keys that a sweep set; attempts to change them are ignored.
     """
 
-    __slots__ = ("_locked",)
+    __slots__ = ("_locked", "_told")
 
     def __init__(
         self,
         data: dict[str, JSONValue],
-        changed: Callable[[str], None] = lambda _: None,
+        told: Callable[[ConfigChange], None] = lambda _: None,
         locked: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(data, changed)
+        super().__init__(data, lambda mutation: mutation())
+        object.__setattr__(self, "_told", told)
         object.__setattr__(self, "_locked", locked)
 
-    def _store(self, key: str, value: Any) -> None:
-        if key not in self._locked:
-            super()._store(key, value)
+    def __getitem__(self, key: str) -> Any:
+        name = _values.config_key(key)
+        value = self._data[name]
+        if not isinstance(value, dict):
+            return _copy(value)
+        return Section(value, lambda mutation: self._change([name], mutation))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._set({key: value}, allowed=False)
+
+    def __delitem__(self, key: str) -> None:
+        name = _values.config_key(key)
+        if name not in self._data:
+            raise KeyError(key)
+        self._change([name], lambda: self._data.__delitem__(name))
 
     def update(  # type: ignore[override]
-        self, other: Any = (), allow_val_change: bool = True, **values: Any
+        self, other: Any = (), allow_val_change: bool | None = None, **values: Any
     ) -> None:
         """Set several keys at once.
 
         Args:
             other: A mapping, dataclass, Namespace, or path of a YAML or JSON file.
-            allow_val_change: Accepted as W&B has it; changes are always allowed.
+            allow_val_change: True says that values may change, so nothing is warned
+                of; changes are kept either way.
             **values: Further keys.
         """
-        del allow_val_change
         new = {**read_config(other), **values}
-        for key, value in new.items():
-            self._store(str(key), value)
-        if new:
-            self._changed(next(iter(new)))
+        self._set(new, allowed=bool(allow_val_change))
 
     def setdefaults(self, defaults: Mapping[str, Any]) -> None:
         """Set those keys that are not set yet."""
         self.update({k: v for k, v in defaults.items() if k not in self})
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or a default."""
-        return self[key] if key in self._data else default
+    def _set(self, values: Mapping[Any, Any], *, allowed: bool) -> None:
+        new = {_values.config_key(k): _values.config_value(v)
+               for k, v in values.items()}  # fmt: skip
+        new = {k: v for k, v in new.items() if k not in self._locked}
+        if new:
+            self._change([*new], lambda: self._data.update(new), allowed=allowed)
+
+    def _change(
+        self, keys: list[str], mutation: Mutation, *, allowed: bool = False
+    ) -> None:
+        if not self._locked.isdisjoint(keys):
+            return
+        before = {key: _copy(self._data[key]) for key in keys if key in self._data}
+        mutation()
+        after = {key: _copy(self._data[key]) for key in keys if key in self._data}
+        self._told(ConfigChange(before, after, allowed))
 
 
 class Summary(Section):
@@ -151,28 +204,32 @@ class Summary(Section):
         return values
 
     def __getitem__(self, key: str) -> Any:
-        data = self._read()
-        value = data[key]
-        if isinstance(value, dict):
-            return Section(value, lambda _: self._write({key: value}))
-        return value
+        name = _values.config_key(key)
+        value = _copy(self._read()[name])
+        if not isinstance(value, dict):
+            return value
+
+        def write_back(mutation: Mutation) -> None:
+            mutation()
+            self._write({name: value})
+
+        return Section(value, write_back)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._write({str(key): _values.config_value(value)})
+        self.update({key: value})
 
     def __delitem__(self, key: str) -> None:
-        if key not in self._read():
+        if key not in self:
             raise KeyError(key)
-        self._remove(key)
+        self._remove(_values.config_key(key))
 
     def update(self, other: Any = (), **values: Any) -> None:  # type: ignore[override]
         """Set several keys at once."""
         new = {**dict(other), **values}
-        self._write({str(k): _values.config_value(v) for k, v in new.items()})
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or a default."""
-        return self[key] if key in self._read() else default
+        if new:
+            self._write(
+                {_values.config_key(k): _values.config_value(v) for k, v in new.items()}
+            )
 
 
 def read_config(value: Any) -> dict[str, JSONValue]:
@@ -196,7 +253,7 @@ def read_config(value: Any) -> dict[str, JSONValue]:
                 f"A config is a mapping, not {type(value).__name__}.",
                 hint="Pass a dict, a dataclass, a Namespace or a YAML file's path.",
             ) from None
-    return {str(k): _values.config_value(v) for k, v in mapping.items()}
+    return {_values.config_key(k): _values.config_value(v) for k, v in mapping.items()}
 
 
 def _from_file(path: Path) -> dict[str, JSONValue]:
@@ -223,7 +280,7 @@ def _from_file(path: Path) -> dict[str, JSONValue]:
         )
     # W&B writes {lr: {desc: ..., value: 3}}.
     return {
-        str(k): _values.config_value(
+        _values.config_key(k): _values.config_value(
             v["value"] if isinstance(v, dict) and set(v) <= {"value", "desc"} else v
         )
         for k, v in data.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wanllmdb import _values
 from wanllmdb._metrics.summary import options_of
 from wanllmdb.errors import InvalidInputError
 from wanllmdb.types import JSONValue
@@ -26,10 +27,12 @@ class Definitions:
     Attributes:
         options: What was defined, in the order of definition.
         has_axes: Whether rows may need a value of another metric copied in.
+        version: How often something was defined.
     """
 
     def __init__(self, options: dict[str, dict[str, JSONValue]]) -> None:
         self.options = options
+        self.version = 0
         self._latest: dict[str, Any] = {}
         self._refresh()
 
@@ -41,6 +44,7 @@ class Definitions:
         Raises:
             InvalidInputError: a word is unknown, or ``best`` lacks a goal.
         """
+        name = _values.config_key(name)
         options = {} if overwrite else dict(self.options.get(name, {}))
         words = [*_words(options.get("summary")), *_words(given.get("summary"))]
         options.update({k: v for k, v in given.items() if v is not None})
@@ -48,6 +52,7 @@ class Definitions:
             options["summary"] = ",".join(dict.fromkeys(words))
         _check(words, options.get("goal"))
         self.options[name] = options
+        self.version += 1
         self._refresh()
         return options
 

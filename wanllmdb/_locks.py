@@ -70,13 +70,20 @@ def create_locked(path: Path, tmp_dir: Path, content: bytes) -> FileLock:
         if not _try_lock(fd, fcntl.LOCK_EX):
             message = f"a new file is locked already: {draft}"
             raise OSError(errno.EAGAIN, message)
-        os.link(draft, path)
+        # Owned before it can be seen, so that no thread here opens and so frees it.
+        lock = FileLock(fd, path)
     except BaseException:
         os.close(fd)
+        draft.unlink(missing_ok=True)
+        raise
+    try:
+        os.link(draft, path)
+    except BaseException:
+        lock.release()
         raise
     finally:
         draft.unlink(missing_ok=True)
-    return FileLock(fd, path)
+    return lock
 
 
 def is_held(path: Path) -> bool:
@@ -85,7 +92,7 @@ def is_held(path: Path) -> bool:
     A file that is gone is not held. Probing takes a shared lock for a moment, so two
     probers do not take each other for the owner.
     """
-    if _is_owned(path):
+    if is_owned(path):
         return True
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -103,7 +110,7 @@ def try_acquire(path: Path) -> FileLock | None:
     Two threads of one process exclude each other too.
     """
     while True:
-        if _is_owned(path):  # with lockf, opening and closing it would free it
+        if is_owned(path):  # with lockf, opening and closing it would free it
             return None
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -119,7 +126,8 @@ def try_acquire(path: Path) -> FileLock | None:
         os.close(fd)
 
 
-def _is_owned(path: Path) -> bool:
+def is_owned(path: Path) -> bool:
+    """Whether this process holds the lock of a file; the file is not opened."""
     try:
         stat = path.stat()
     except FileNotFoundError:

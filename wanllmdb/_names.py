@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import unicodedata
 
 from wanllmdb.errors import InvalidNameError
+from wanllmdb.types import CHILD_WRITERS
 
 MAX_NAME_BYTES = 255
+MAX_WRITER = 16
+"""Room for a writer's name in the header of its segments, bytes."""
 _RUN_ID_FORBIDDEN = ":;,#?/"
 _PROJECT_FORBIDDEN = "/\\#?%:"
 
@@ -58,6 +63,12 @@ def text(value: str, what: str) -> str:
     return normal
 
 
+def lookup(value: str) -> str:
+    """A name to look for: NFC, and without what no stored name can hold."""
+    normal = unicodedata.normalize("NFC", value)
+    return normal.encode("utf-8", "replace").decode()
+
+
 def run_id(value: object) -> str:
     """A user's run id.
 
@@ -86,6 +97,18 @@ def tags(value: object) -> tuple[str, ...]:
         return ()
     items = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
     return tuple(dict.fromkeys(_checked(str(item), "tag", "") for item in items))
+
+
+def writer(label: str) -> str:
+    """A writer's name of at most 16 ASCII characters from a user's label.
+
+    A label that is longer, or not plain, is cut and told apart by its hash.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", label)
+    if plain != label or len(label) > MAX_WRITER or label.startswith(CHILD_WRITERS):
+        digest = hashlib.sha256(label.encode("utf-8", "replace")).hexdigest()
+        return f"{plain[:9]}~{digest[:6]}"
+    return label
 
 
 def random_run_name(number: int) -> str:

@@ -4,104 +4,36 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from wanllmdb import _clock, _extras, _json, _names, _settings
+from wanllmdb import _clock, _config, _edits, _names, _settings, _values
 from wanllmdb._catalog import events, projects, runs, values
 from wanllmdb._catalog import files as run_files
-from wanllmdb._metrics.scan import JSON_METADATA
-from wanllmdb._recovery import recheck_fence, recover, recover_dead
+from wanllmdb._catalog.projects import ProjectRecord
+from wanllmdb._recovery import recheck_fence, recover_dead, recover_quietly
+from wanllmdb._results import (
+    Result,
+    concatenated,
+    rows_of_writer,
+    rows_with_any,
+    sampled,
+)
 from wanllmdb._store import Store
+from wanllmdb._values import RESERVED
 from wanllmdb.errors import (
     FileNotInRunError,
     InvalidInputError,
     MetricNotFoundError,
+    RunNotFoundError,
 )
 from wanllmdb.types import Alert, Epoch, Event, KeyStats, Kind, RunFile, RunRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-class Result:
-    """A table read from a Store: Arrow inside, pandas or plain rows on request.
-
-    Columns whose values share no Arrow type hold JSON text, marked in the field's
-    metadata; `to_pylist` and `df` give back the values themselves.
-    """
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-
-    def arrow(self) -> pa.Table:
-        """The pyarrow table."""
-        return self._table
-
-    def df(self) -> Any:
-        """A pandas DataFrame.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        _extras.need("pandas", "pandas", "A DataFrame")
-        frame = self._table.to_pandas()
-        for name in self._json_columns():
-            frame[name] = [_decoded(text) for text in self._table[name].to_pylist()]
-        return frame
-
-    def to_pylist(self) -> list[dict[str, Any]]:
-        """Rows as dicts; None where a row lacks a column."""
-        rows: list[dict[str, Any]] = self._table.to_pylist()
-        for name in self._json_columns():
-            for row in rows:
-                row[name] = _decoded(row[name])
-        return rows
-
-    @property
-    def columns(self) -> list[str]:
-        """The column names."""
-        names: list[str] = self._table.column_names
-        return names
-
-    def __getitem__(self, name: str) -> pa.ChunkedArray:
-        """One column.
-
-        Raises:
-            MetricNotFoundError: there is none of that name.
-        """
-        if name not in self._table.column_names:
-            raise MetricNotFoundError(
-                f"There is no column {name!r}.", hint="See .columns.", key=name
-            )
-        return self._table[name]
-
-    def __len__(self) -> int:
-        count: int = self._table.num_rows
-        return count
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.to_pylist())
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Hand the table to any Arrow reader (Polars, DuckDB) without a copy."""
-        return self._table.__arrow_c_stream__(requested_schema)
-
-    def __repr__(self) -> str:
-        return f"<Result {len(self)} rows: {', '.join(self.columns)}>"
-
-    def _json_columns(self) -> list[str]:
-        marker = JSON_METADATA
-        return [f.name for f in self._table.schema if f.metadata == marker]
-
-
-def _decoded(text: str | None) -> Any:
-    return None if text is None else _json.loads(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +83,13 @@ class SavedFile:
 
     def download(self, root: str | os.PathLike[str] = ".") -> Path:
         """Write a copy below a directory; return its path."""
-        target = Path(root) / self._file.path
+        name = PurePosixPath(self._file.path)
+        if name.is_absolute() or ".." in name.parts:
+            raise InvalidInputError(
+                f"{self._file.path!r} leads out of {root}.",
+                hint="Use read(), and write it where you want it.",
+            )
+        target = Path(root) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.part")
         draft.write_bytes(self.read())
@@ -229,7 +167,19 @@ class StoredRun:
 
     @tags.setter
     def tags(self, value: Any) -> None:
-        self._record = self._store.save_tags(self._record, _names.tags(value))
+        self._record = _edits.set_tags(self._store, self._record, _names.tags(value))
+
+    def add_tags(self, tags: Any) -> StoredRun:
+        """Add tags; what others add or remove meanwhile stays."""
+        new = _names.tags(tags)
+        self._record = _edits.change_tags(self._store, self._record, new)
+        return self
+
+    def remove_tags(self, tags: Any) -> StoredRun:
+        """Remove tags; those it does not have are no matter."""
+        gone = _names.tags(tags)
+        self._record = _edits.change_tags(self._store, self._record, (), gone)
+        return self
 
     @property
     def created_at(self) -> str:
@@ -249,7 +199,7 @@ class StoredRun:
     @property
     def environment(self) -> dict[str, Any]:
         """What was captured: python, host, packages, git."""
-        return runs.environment(self._record)
+        return runs.environment(self._store.catalog.reader, self._record.pk)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -309,31 +259,44 @@ class StoredRun:
             `_writer`, then one per metric; null where a row lacks it.
 
         Raises:
-            MetricNotFoundError: a key was never logged.
+            MetricNotFoundError: a key, or `x`, was never logged.
+            InvalidInputError: `last`, `samples` or `writers` make no sense.
         """
-        wanted = None if keys is None else list(dict.fromkeys([*keys, x]))
+        if writers not in ("all", "primary"):
+            raise InvalidInputError(
+                f"There are no writers={writers!r}.", hint="Use all or primary."
+            )
+        if last is not None and last < 0:
+            raise InvalidInputError(f"The last {last} rows?", hint="Give 0 or more.")
+        x = _values.config_key(x)
+        names = None if keys is None else [_values.config_key(key) for key in keys]
+        wanted = None if names is None else list(dict.fromkeys([*names, x]))
         scan = self._store.logs.scan(self._record, wanted)
         table = scan.table(self._record.started_us)
-        for key in keys or ():
+        self._check_keys(table, [*(names or ()), x])
+        if writers == "primary":
+            table = rows_of_writer(table, "primary")
+        if x != "_step":
+            table = table.filter(table[x].is_valid()).sort_by(x)
+        if names is not None:
+            table = rows_with_any(table, names)
+            own = [n for n in table.column_names if n in RESERVED]
+            shown = [*own, *names] if x in RESERVED else [*own, x, *names]
+            table = table.select(list(dict.fromkeys(shown)))
+        if last is not None:
+            table = table.slice(max(0, table.num_rows - last))
+        if samples is not None:
+            table = sampled(table, samples)
+        return Result(table)
+
+    def _check_keys(self, table: pa.Table, keys: Sequence[str]) -> None:
+        for key in keys:
             if key not in table.column_names:
                 raise MetricNotFoundError(
                     f"Run {self.path} never logged {key!r}.",
                     hint="`wanllmdb metric ls RUN` shows what it logged.",
                     key=key,
                 )
-        if writers == "primary":
-            table = table.filter([w == "primary" for w in table["_writer"].to_pylist()])
-        if keys is not None:
-            present = [f"{n}" for n in table.column_names if n.startswith("_")]
-            rows = _rows_with_any(table, list(keys))
-            table = table.select(list(dict.fromkeys([*present, *keys]))).filter(rows)
-        if x != "_step":
-            table = table.filter(table[x].is_valid()).sort_by(x)
-        if last is not None:
-            table = table.slice(max(0, table.num_rows - last))
-        if samples is not None:
-            table = _sampled(table, samples)
-        return Result(table)
 
     def scan_history(
         self, keys: Sequence[str] | None = None, **_: Any
@@ -343,9 +306,10 @@ class StoredRun:
         Args:
             keys: Metrics wanted; default all. Rows that lack one are left out.
         """
-        scan = self._store.logs.scan(self._record, keys)
+        names = None if keys is None else [_values.config_key(key) for key in keys]
+        scan = self._store.logs.scan(self._record, names)
         for row in scan.dicts(self._record.started_us):
-            if keys is None or all(k in row for k in keys):
+            if names is None or all(k in row for k in names):
                 yield row
 
     @property
@@ -434,10 +398,11 @@ class StoredRun:
                 hint=f"Use {', '.join(sorted(known))}.",
             )
         if "config" in changes:
-            merged = {**self.config, **changes.pop("config")}
-            self._store.save_config(self._record.pk, merged)
+            new = _config.read_config(changes.pop("config"))
+            _edits.change_config(self._store, self._record.pk, new)
         if "summary" in changes:
-            self._store.edit_summary(self._record.pk, changes.pop("summary"))
+            new = _config.read_config(changes.pop("summary"))
+            _edits.change_summary(self._store, self._record.pk, new)
         if "tags" in changes:
             self.tags = changes.pop("tags")
         if changes:
@@ -452,33 +417,22 @@ class StoredRun:
         """Move it to the trash; `restore` brings it back whole.
 
         Raises:
-            InvalidInputError: it is being written.
+            RunActiveError: it is being written.
         """
-        if self._store.is_live(self._record):
-            raise InvalidInputError(
-                f"Run {self.path} is being written.", hint="Finish or stop it first."
-            )
-        with self._store.catalog.transaction(durable=True) as connection:
-            runs.set_deleted(connection, self._record, deleted=True)
-        self.load()
+        self._record = _edits.delete_run(self._store, self._record)
 
     def restore(self) -> StoredRun:
         """Bring it back from the trash."""
-        with self._store.catalog.transaction(durable=True) as connection:
-            runs.set_deleted(connection, self._record, deleted=False)
-        return self.load()
+        self._record = _edits.restore_run(self._store, self._record)
+        return self
 
     def restore_epoch(self, number: int) -> StoredRun:
         """Show again what later epochs superseded, and hide these."""
-        with self._store.catalog.transaction(durable=True) as connection:
-            runs.revert_epochs(connection, self._record, number)
-        self._store.save_numbers(
-            self._record.pk, self._store.logs.fold(self._record)[0]
-        )
-        return self.load()
+        self._record = _edits.restore_epoch(self._store, self._record, number)
+        return self
 
     def _change(self, changes: Mapping[str, str | None]) -> None:
-        self._record = self._store.edit(self._record, changes)
+        self._record = _edits.change_fields(self._store, self._record, changes)
 
     def __repr__(self) -> str:
         return f"<StoredRun {self.path} {self.name!r} {self.state}>"
@@ -507,7 +461,7 @@ class Api:
         """Close the Store."""
         self.store.close()
 
-    def projects(self) -> list[projects.ProjectRecord]:
+    def projects(self) -> list[ProjectRecord]:
         """Every project, by name, with the number of its runs."""
         return projects.read_all(self.store.catalog.reader)
 
@@ -557,17 +511,32 @@ class Api:
             RunNotFoundError: nothing fits.
             AmbiguousNameError: several runs fit.
         """
-        # A key after @best: may hold slashes of its own.
-        head, special, tail = path.partition("@")
-        project, _, selector = head.rpartition("/")
-        selector += special + tail
-        project = project.rsplit("/", 1)[-1]
-        record = runs.select(
-            self.store.catalog.reader, selector, project or None, deleted=deleted
-        )
-        recover(self.store, record)
+        record = self._select(path, deleted=deleted)
+        recover_quietly(self.store, record)
         recheck_fence(self.store, record)
         return StoredRun(self.store, runs.read(self.store.catalog.reader, record.pk))
+
+    def _select(self, path: str, *, deleted: bool) -> RunRecord:
+        reader = self.store.catalog.reader
+        # A key after @best: may hold slashes of its own.
+        head, _, tail = path.partition("/@")
+        if runs.is_special(path):
+            head, selector = "", path
+        elif tail and runs.is_special(f"@{tail}"):
+            selector = f"@{tail}"
+        else:
+            head, _, selector = path.rpartition("/")
+        project = head.rsplit("/", 1)[-1]
+        try:
+            return runs.select(reader, selector, project or None, deleted=deleted)
+        except RunNotFoundError:
+            if "/" not in path:
+                raise
+            # The name of a run may hold slashes.
+            found = runs.find_named(reader, path, deleted=deleted)
+            if found is None:
+                raise
+            return found
 
     def history(self, project: str, keys: Sequence[str], filters: Any = None) -> Result:
         """One table of the histories of many runs, with a first column `run`."""
@@ -583,13 +552,47 @@ class Api:
             tables.append(table.add_column(0, "run", names))
         if not tables:
             return Result(pa.table({"run": pa.array([], pa.string())}))
-        return Result(pa.concat_tables(tables, promote_options="permissive"))
+        return Result(concatenated(tables))
+
+    def project(self, name: str) -> ProjectRecord:
+        """One project.
+
+        Raises:
+            ProjectNotFoundError: none has that name.
+        """
+        return projects.get(self.store.catalog.reader, name)
+
+    def rename_project(self, old: str, new: str) -> None:
+        """Give a project another name.
+
+        Raises:
+            ProjectNotFoundError: none has the old name.
+            ConflictError: one has the new name.
+        """
+        _edits.rename_project(self.store, old, new)
+
+    def delete_project(self, name: str) -> None:
+        """Move a project and its runs to the trash.
+
+        Raises:
+            ProjectNotFoundError: there is none.
+            RunActiveError: one of its runs is being written.
+        """
+        _edits.delete_project(self.store, name)
+
+    def counts(self) -> tuple[int, int, int]:
+        """(all runs, those running, those in the trash)."""
+        return runs.count(self.store.catalog.reader)
 
     def purge(self, run: StoredRun) -> None:
-        """Remove a run in the trash for good, with its log."""
-        with self.store.catalog.transaction(durable=True) as connection:
-            runs.purge(connection, run.record)
-        shutil.rmtree(self.store.run_dir(run.record.uid), ignore_errors=True)
+        """Remove a run in the trash for good, with its log.
+
+        Raises:
+            StateError: it is not in the trash.
+            RunActiveError: it is being written.
+            ConflictError: a fork of it shows some of its rows.
+        """
+        _edits.purge_run(self.store, run.record)
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
@@ -599,42 +602,3 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
         raise InvalidInputError(
             f"{pattern!r} is no regular expression: {error}.", hint="Escape it."
         ) from None
-
-
-def _rows_with_any(table: pa.Table, keys: list[str]) -> Any:
-    import pyarrow.compute as pc
-
-    mask = None
-    for key in keys:
-        if not key.startswith("_"):
-            valid = pc.is_valid(table[key])
-            mask = valid if mask is None else pc.or_(mask, valid)
-    return mask if mask is not None else [True] * table.num_rows
-
-
-def _sampled(table: pa.Table, samples: int) -> pa.Table:
-    """About `samples` rows: per stretch the rows of each metric's extremes."""
-    import numpy as np
-    import pyarrow as pa
-
-    rows = table.num_rows
-    if samples < 1:
-        raise InvalidInputError(f"{samples} samples?", hint="Give 1 or more.")
-    if rows <= samples:
-        return table
-    numeric = [
-        f.name for f in table.schema
-        if not f.name.startswith("_") and (pa.types.is_floating(f.type)
-                                           or pa.types.is_integer(f.type))
-    ]  # fmt: skip
-    stretches = max(1, samples // (2 * max(1, len(numeric)) + 1))
-    edges = np.linspace(0, rows, stretches + 1).astype(int)
-    kept = {0, rows - 1, *edges[:-1].tolist()}
-    for name in numeric:
-        cells = table[name].to_numpy().astype(float)
-        for low, high in pairwise(edges.tolist()):
-            part = cells[low:high]
-            if len(part) and not np.all(np.isnan(part)):
-                kept.add(int(low + np.nanargmin(part)))
-                kept.add(int(low + np.nanargmax(part)))
-    return table.take(sorted(kept))

@@ -12,6 +12,9 @@ from wanllmdb._catalog import events, runs, streams
 from wanllmdb._store import Store
 from wanllmdb.types import RunRecord, State
 
+READER_SECONDS = 1.0
+"""How long a reader waits for a turn to write what it found of a dead run."""
+
 
 def recover_dead(store: Store, project: str | None = None) -> list[RunRecord]:
     """Give every run whose writers died its end and its summary.
@@ -26,7 +29,19 @@ def recover_dead(store: Store, project: str | None = None) -> list[RunRecord]:
     running = runs.find_many(
         store.catalog.reader, project=project, condition={"state": "running"}
     )
-    return [record for record in running if recover(store, record)]
+    return [record for record in running if recover_quietly(store, record)]
+
+
+def recover_quietly(store: Store, record: RunRecord) -> bool:
+    """Recover a run if that can be done now: a reader goes on without it.
+
+    One sick run, or a Catalog that others keep locked, must not hide the other runs.
+    """
+    try:
+        return recover(store, record)
+    except Exception as error:  # noqa: BLE001 - noted, and tried again by the next reader
+        store.debug.survived(f"recovery of {record.project}/{record.run_id}", error)
+        return False
 
 
 def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
@@ -52,7 +67,7 @@ def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
             return False
         with store.operation(f"recover {current.project}/{current.run_id}"):
             if not _end_if_all_closed(store, current):
-                _set_crashed(store, current)
+                _set_crashed(store, current, max(wait_seconds, READER_SECONDS))
     finally:
         lock.release(unlink=True)
     ended = runs.read(store.catalog.reader, record.pk)
@@ -80,23 +95,24 @@ def recheck_fence(store: Store, record: RunRecord) -> bool:
 def _end_if_all_closed(store: Store, record: RunRecord) -> bool:
     """End a shared run whose creator finished before its other writers did."""
     ends = streams.ends(store.catalog.reader, record.pk, record.epoch)
-    return all(end.closed for end in ends) and store.end_if_left(record.pk)
+    return all(stream.end for stream in ends) and store.end_if_left(record.pk)
 
 
-def _set_crashed(store: Store, record: RunRecord) -> None:
+def _set_crashed(store: Store, record: RunRecord, timeout: float) -> None:
     store.ingest_files(record)
-    fold, damage = store.logs.fold(record)
+    # Before the sums: what a writer that lives after all adds must lie beyond.
     fences = store.logs.fences(record)
-    with store.catalog.transaction(durable=True) as connection:
+    sums = store.logs.sums(record)
+    numbers = store.numbers(record, sums)
+    with store.catalog.transaction(durable=True, timeout=timeout) as connection:
         if not store.is_left(connection, record):
             return  # its owner finished, or somebody has gone on with it
-        store.write_numbers(connection, record, fold, damage)
+        store.write_numbers(connection, record.pk, numbers)
         streams.set_fences(connection, fences)
-        runs.set_ended(
-            connection, record.pk, State.CRASHED,
-            ended_us=fold.last_us or record.started_us,
-        )  # fmt: skip
-        events.record(connection, "crash", "run", record.uid, after=fold.last_step)
+        runs.set_crashed(
+            connection, record.pk, ended_us=sums.own.last_us or record.started_us
+        )
+        events.record(connection, "crash", "run", record.uid, after=sums.last_step)
     for path in store.lock_files(record.uid):
         if not _locks.is_held(path):
             path.unlink(missing_ok=True)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from wanllmdb import _clock, _names, _observers, _values
+from wanllmdb import _clock, _edits, _observers, _values
 from wanllmdb._capture.recorder import Recorder
 from wanllmdb._catalog import values
-from wanllmdb._config import Config, Summary
+from wanllmdb._config import Config, ConfigChange, Summary
 from wanllmdb._definitions import Definitions, Metric
-from wanllmdb._metrics.fold import Fold
+from wanllmdb._metrics.fold import KEY_LIMIT, Fold
 from wanllmdb._metrics.summary import DELETED, summarise
 from wanllmdb._metrics.writer import StreamWriter, fdatasync
+from wanllmdb._run_facts import RunFacts
 from wanllmdb._run_files import RunFiles
+from wanllmdb._runlog import Sums
 from wanllmdb._settings import Settings
 from wanllmdb._store import OpenStream, Store
 from wanllmdb._ticker import Ticker
@@ -27,15 +28,25 @@ from wanllmdb.errors import (
     InvalidMetricError,
     RunFinishedError,
     StoreLockedError,
+    WanllmdbError,
 )
-from wanllmdb.types import Alert, AlertLevel, JSONValue, Kind, Losses, RunRecord, State
+from wanllmdb.types import (
+    Alert,
+    AlertLevel,
+    End,
+    JSONValue,
+    Kind,
+    Losses,
+    RunRecord,
+    State,
+)
 
 SUMMARY_SECONDS = 10.0
 AFTER_FINISH = (1 << 31, 0, "", 0.0)
 """Place, in total order, of what is written to the summary after the end."""
 
 
-class Run:
+class Run(RunFacts):
     """One recorded execution, while it is written.
 
     Made by `wanllmdb.init`. Safe for threads; a forked child that logs writes a
@@ -66,11 +77,14 @@ class Run:
         locked: frozenset[str] = frozenset(),
         child_prefix: str = "fork",
     ) -> None:
-        self._store = store
-        self._record = record
+        writable = store is not None and not store.read_only
+        voice = Voice(
+            f"{record.project}/{record.run_id}", silent=settings["silent"],
+            debug=store.debug if store is not None and writable else None,
+        )  # fmt: skip
+        super().__init__(store, record, role, voice)
         self._stream = stream
         self._settings = settings
-        self._role = role
         self._child_prefix = child_prefix
         self._step = self._first_step = first_step
         self.resumed = resumed
@@ -78,17 +92,13 @@ class Run:
         self._busy = False
         self._deferred: list[tuple[Any, ...]] = []
         self._finished = False
-        self._coerced = 0
-        self._tags = record.tags
+        self._finish_later: End | None = None
+        self._lost = self._coerced = 0
         self._saved_rows = -1
         self._entered = 0
         self._teardown: list[Callable[[Run, int], None]] = []
-        writable = store is not None and not store.read_only
-        self._voice = Voice(
-            self.path, silent=settings["silent"],
-            debug=store.debug if store is not None and writable else None,
-        )  # fmt: skip
-        self._files = RunFiles(store, record, self._voice)
+        self._on_child_stream: Callable[[], None] = lambda: None
+        self._files = RunFiles(store, record, voice)
         self._definitions = Definitions(
             {} if store is None
             else values.read_definitions(store.catalog.reader, record.pk)
@@ -97,62 +107,13 @@ class Run:
         self.summary = Summary(
             self._read_summary, self._write_summary, self._remove_summary
         )
-        self._base = Fold()
+        self._summary: tuple[Any, dict[str, JSONValue]] = (None, {})
+        self._base = Sums(Fold())
         if store is not None and (resumed or record.parent is not None):
-            self._base, _ = store.logs.fold(record)
+            self._base = store.logs.sums(record)
         self._recorder: Recorder | None = None
-        self._ticker = Ticker("wanllmdb", self._voice.survived)
+        self._make_tickers()
         self._use_writer(None if stream is None else self._new_writer(stream))
-
-    # What it is
-
-    @property
-    def id(self) -> str:
-        """The run's id, unique in its project."""
-        return self._record.run_id
-
-    @property
-    def name(self) -> str:
-        """The display name."""
-        return self._record.name
-
-    @name.setter
-    def name(self, value: str) -> None:
-        self._edit("name", value)
-
-    @property
-    def notes(self) -> str | None:
-        """Free text about the run."""
-        return self._record.notes
-
-    @notes.setter
-    def notes(self, value: str | None) -> None:
-        self._edit("notes", value)
-
-    @property
-    def group(self) -> str | None:
-        """The group it belongs to."""
-        return self._record.group
-
-    @property
-    def job_type(self) -> str | None:
-        """The kind of job, such as ``train``."""
-        return self._record.job_type
-
-    @property
-    def project(self) -> str:
-        """The project's name."""
-        return self._record.project
-
-    @property
-    def entity(self) -> str:
-        """Always empty: a Store has no accounts."""
-        return ""
-
-    @property
-    def path(self) -> str:
-        """``project/id``, as the command line takes it."""
-        return f"{self._record.project}/{self._record.run_id}"
 
     @property
     def step(self) -> int:
@@ -163,47 +124,6 @@ class Run:
     def starting_step(self) -> int:
         """The step of this attempt's first row."""
         return self._first_step
-
-    @property
-    def dir(self) -> str:
-        """A directory whose files are stored with the run when it ends."""
-        if self._store is None:
-            return str(Path.cwd())
-        return str(self._store.run_dir(self._record.uid) / "files")
-
-    @property
-    def url(self) -> str | None:
-        """The local path of the run's directory; None in mode "disabled"."""
-        if self._store is None:
-            return None
-        return str(self._store.run_dir(self._record.uid))
-
-    @property
-    def disabled(self) -> bool:
-        """Whether nothing is recorded (``mode="disabled"``)."""
-        return self._store is None
-
-    @property
-    def offline(self) -> bool:
-        """True: nothing leaves the machine unless it is synced."""
-        return True
-
-    @property
-    def start_time(self) -> float:
-        """When the run started, seconds since 1970."""
-        return _clock.to_seconds(self._record.started_us)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """The tags; assign a list, or use ``run.tags += ["x"]``."""
-        return self._tags
-
-    @tags.setter
-    def tags(self, value: Iterable[str] | str) -> None:
-        new = _names.tags(value)
-        if self._store is not None and self._role != "child":
-            self._record = self._store.save_tags(self._record, new)
-        self._tags = new
 
     def __repr__(self) -> str:
         state = "finished" if self._finished else "running"
@@ -255,8 +175,18 @@ class Run:
                     self._log(data, step, commit)
                 while self._deferred:
                     self._log(*self._deferred.pop(0))
+            except (InvalidMetricError, RunFinishedError):
+                raise
+            except Exception as error:  # noqa: BLE001 - a fault of ours, not of training
+                self._lose_row(error)
+            except BaseException:  # Ctrl-C in the middle of a row
+                self._recount()
+                raise
             finally:
                 self._busy = False
+        if self._finish_later is not None:
+            end, self._finish_later = self._finish_later, None
+            self._finish(end)
 
     def _log(
         self, data: Mapping[str, Any], step: int | None, commit: bool | None
@@ -273,7 +203,7 @@ class Run:
                 cursor = at + 1 if commit else at
         if data:
             if self._definitions.has_axes:
-                data = self._definitions.with_axes(data)
+                data = self._definitions.with_axes(self._normalise(data))
             if self._writer is None:
                 self._open_late()
             if self._writer is not None:
@@ -281,6 +211,18 @@ class Run:
             else:
                 self._append_nowhere(data, at)
         self._step = cursor
+
+    def _lose_row(self, error: Exception) -> None:
+        self._lost += 1
+        self._voice.survived("log", error)
+        self._voice.warn_once("log", f"A row could not be written: {error!r}.")
+        self._recount()
+
+    def _recount(self) -> None:
+        """A row broke off: see what of it stands in the log."""
+        if self._writer is not None:
+            with self._voice.guarded("log"):
+                self._writer.interrupted()
 
     def _checked(self, data: Any) -> dict[str, Any]:
         if self._finished:
@@ -299,7 +241,8 @@ class Run:
     def _given_step(self, step: Any) -> int:
         number = _values.step_of(step)
         if number is None:
-            self._complain("step", f"{step!r} is no step; the cursor's is used")
+            text = _values.capped_repr(step)
+            self._complain("step", f"{text} is no step; the cursor's is used")
             return self._step
         if number < self._step:
             self._voice.warn_once(
@@ -322,7 +265,8 @@ class Run:
         """In mode "disabled": keep the summary true, and nothing else."""
         row = self._normalise(data)
         now = _clock.now_us()
-        self._base.add_row(row, at, now, (0, now // 1000, "", self._base.rows))
+        fold = self._base.own
+        fold.add_row(row, at, now, (0, now // 1000, "", fold.rows))
 
     def _use_writer(self, writer: StreamWriter | None) -> None:
         """Write to a stream, or to none; the quick way of `log` is open or closed."""
@@ -372,55 +316,62 @@ class Run:
 
     # Config and summary
 
-    def _config_changed(self, key: str) -> None:
+    def _config_changed(self, change: ConfigChange) -> None:
         if self._store is None or self._role == "child":
             return
-        if self._writer is not None and self._writer.rows:
+        if change.replaced and not change.allowed:
             self._voice.warn_once(
                 "config changed",
-                f"config.{key} changed after values were logged; the change is kept,"
-                " and noted in the run's events.",
+                f"config.{change.replaced[0]} was changed; the change is kept, and"
+                " noted in the run's events.",
             )
+        removed = [key for key in change.before if key not in change.after]
         with self._voice.guarded("config"):
-            self._store.save_config(self._record.pk, self.config.as_dict())
+            _edits.change_config(
+                self._store, self._record.pk, change.after, removed, durable=False
+            )
 
-    def _whole_fold(self) -> Fold:
+    def _own_fold(self) -> Fold:
+        """The sums of all rows so far but the children's; not to be changed."""
+        base = self._base.own
         if self._writer is None:
-            return self._base
+            return base
         self._writer.fold_pending()
-        if not self._base.keys and not self._base.written:
+        if not base.keys and not base.written:
             return self._writer.fold
-        return self._base.merged(self._writer.fold)
+        return base.merged(self._writer.fold)
 
     def _read_summary(self) -> dict[str, JSONValue]:
         with self._lock:
-            fold = self._whole_fold()
-            return summarise(fold, self._definitions.options, self._record.started_us)
+            fold = self._writer.fold if self._writer is not None else self._base.own
+            rows = self._writer.rows if self._writer is not None else fold.rows
+            now = (rows, fold.writes, self._definitions.version)
+            if self._summary[0] != now:
+                whole, options = self._own_fold(), self._definitions.options
+                found = summarise(whole, options, self._record.started_us)
+                self._summary = (now, found)
+            return self._summary[1]
 
     def _write_summary(self, new: dict[str, JSONValue]) -> None:
-        with self._lock:
-            if self._finished:
-                self._edit_stored_summary(new)
-                return
-            if self._writer is None:
-                self._open_late()
-            if self._writer is not None:
+        if self._role == "child":
+            self._voice.warn_once(
+                "child summary", "A child process does not change the run's summary."
+            )
+            return
+        with self._lock, self._voice.guarded("summary"):
+            if self._finished and self._store is not None:
+                # W&B's users still write it after the end; it is kept.
+                _edits.change_summary(self._store, self._record.pk, new)
+                fold = self._writer.fold if self._writer else self._base.own
+                fold.write_summary(new, AFTER_FINISH)
+            elif self._writer is not None:
                 self._writer.write_summary(new)
             else:
-                now = _clock.now_us()
-                at = (0, now // 1000, "", self._base.rows - 0.5)
-                self._base.write_summary(new, at)
+                now, fold = _clock.now_us(), self._base.own
+                fold.write_summary(new, (0, now // 1000, "", fold.rows - 0.5))
 
     def _remove_summary(self, key: str) -> None:
         self._write_summary({key: DELETED})
-
-    def _edit_stored_summary(self, new: dict[str, JSONValue]) -> None:
-        """After finish, W&B's users still write the summary; it is kept."""
-        if self._store is None:
-            return
-        self._store.edit_summary(self._record.pk, new)
-        fold = self._writer.fold if self._writer else self._base
-        fold.write_summary(new, AFTER_FINISH)
 
     # Files, alerts, messages
 
@@ -465,9 +416,7 @@ class Run:
             exclude_fn: Says of a path whether to leave it out.
         """
         del name
-        return self._files.log_code(
-            Path(root or ".").absolute(), include_fn, exclude_fn
-        )
+        return self._files.log_code(root or ".", include_fn, exclude_fn)
 
     def alert(
         self,
@@ -493,9 +442,8 @@ class Run:
             raise InvalidInputError(
                 f"There is no alert level {level!r}.", hint="Use INFO, WARN or ERROR."
             )
-        alert = Alert(
-            str(title), str(text), AlertLevel(word), _clock.now_us(), self._step
-        )
+        title, text = _values.clean_text(str(title)), _values.clean_text(str(text))
+        alert = Alert(title, text, AlertLevel(word), _clock.now_us(), self._step)
         if self._store is not None:
             with self._voice.guarded("alert"):
                 self._store.save_alert(self._record.pk, alert)
@@ -504,7 +452,7 @@ class Run:
 
     def log_message(self, message: str, level: str = "INFO") -> None:
         """Record one line in the run's log, beside stdout and stderr."""
-        if self._recorder is not None:
+        if self._recorder is not None and not self._finished:
             with self._voice.guarded("log_message"):
                 self._recorder.message(str(message), level.upper())
 
@@ -529,51 +477,57 @@ class Run:
                 self._store.run_dir(self._record.uid), self._stream.identity,
                 self._settings, self._voice.survived,
             )  # fmt: skip
-            self._recorder.start(self._ticker, self._save_environment)
+            self._recorder.start(self._background, self._save_environment)
         if self.resumed:
-            self._ticker.once(self._files.save_again)
-        self._start_ticker()
+            with self._voice.guarded("save files"):
+                self._files.save_again()
+        self._start_tickers()
         if self._role == "creator":
             _observers.notify("start", self, self._voice.survived)
         return self
 
-    def _start_ticker(self) -> None:
-        self._ticker.every(0.5, self._maintain)
+    def _make_tickers(self) -> None:
+        # Two threads: what a slow disk or a slow git keeps busy must not hold up the
+        # flushing that durability promises.
+        self._upkeep = Ticker("wanllmdb-log", self._voice.survived)
+        self._background = Ticker("wanllmdb", self._voice.survived)
+
+    def _start_tickers(self) -> None:
+        self._upkeep.every(0.5, self._maintain)
         if self._settings["durability"] == "interval":
-            self._ticker.every(5.0, self._sync)
+            self._upkeep.every(5.0, self._sync)
         if self._settings["durability"] == "buffered":
-            self._ticker.every(0.1, self._flush)
+            self._upkeep.every(0.05, self._flush)
         if self._role == "creator":
-            self._ticker.every(SUMMARY_SECONDS, self._save_numbers)
-        self._ticker.start()
+            self._background.every(SUMMARY_SECONDS, self._save_numbers)
+        self._upkeep.start()
+        self._background.start()
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
         """End the run; durable on return. A second call does nothing.
 
         Args:
-            exit_code: 0 for success; default 0, or 1 while an exception is on its way.
+            exit_code: 0 for success, which is the default. A run that finished while
+                an exception was on its way becomes failed when that ends the script.
             quiet: Print nothing.
         """
-        self._finish(exit_code or 0, None, None, quiet=quiet)
+        self._finish(end_of(SystemExit(exit_code)), quiet=quiet)
 
-    def _finish(
-        self,
-        exit_code: int,
-        state: State | None,
-        error: str | None,
-        *,
-        quiet: bool | None = None,
-    ) -> None:
+    def _finish(self, end: End, *, quiet: bool | None = None) -> None:
         with self._lock:
             if self._finished:
+                return
+            if self._busy:  # called by a signal handler inside a log()
+                self._finish_later = end
                 return
             self._finished = True
             self._append = None
         for hook in self._teardown:
-            hook(self, exit_code)
+            hook(self, end.exit_code)
         if self._store is None:
             return
-        self._ticker.stop(timeout=5.0)
+        self._upkeep.stop(timeout=5.0)
+        self._background.stop(timeout=5.0)
         with self._voice.guarded("finish capture"):
             if self._recorder is not None:
                 self._recorder.stop()
@@ -583,45 +537,35 @@ class Run:
             if self._role == "creator":
                 self._store.ingest_files(self._record)
         with self._voice.guarded("finish"):
-            ended = state or (State.FAILED if exit_code else State.FINISHED)
-            self._end(self._store, exit_code, ended, error)
+            self._end(self._store, end)
         if self._role == "creator":
             _observers.notify("finish", self, self._voice.survived)
             if not quiet:
                 rows = self._writer.rows if self._writer is not None else 0
                 self._voice.say(f"finished {self.path} ({self.name}), {rows} rows")
 
-    def _amend(self, state: State, exit_code: int, error: str) -> None:
+    def _amend(self, end: End) -> None:
         """Correct the end of a run that finished while an exception was on its way."""
-        if self._store is not None and self._role == "creator":
+        if self._store is not None and self._stream is not None:
             with self._voice.guarded("finish"):
-                self._store.amend_end(self._record.pk, state, exit_code, error)
+                self._store.amend_end(self._stream, end)
 
-    def _end(
-        self, store: Store, exit_code: int, state: State, error: str | None
-    ) -> None:
+    def _end(self, store: Store, end: End) -> None:
         writer, stream = self._writer, self._stream
+        fold, dropped = None, self._lost
         if writer is not None:
             with self._lock:
                 writer.close()
-        losses = Losses(writer.dropped if writer is not None else 0, self._coerced)
-        if losses.rows:
-            self._voice.say(
-                f"{losses.rows} rows could not be written; the run says so too"
-            )
+            fold = writer.fold if writer.certain else None
+            dropped += writer.dropped
+        if dropped:
+            self._voice.say(f"{dropped} rows could not be written; the run says so too")
         if stream is None:
             return
         if self._role == "child":
-            stream.lock.release(unlink=True)
-            store.end_if_left(self._record.pk)
-        elif self._role == "joined" or store.others_alive(stream):
-            store.leave_run(stream, exit_code, losses)
+            store.end_child_stream(stream)
         else:
-            alone = self._record.parent is None and not store.has_others(stream)
-            store.end_run(
-                stream, state, exit_code=exit_code, error=error, losses=losses,
-                fold=writer.fold if writer is not None and alone else None,
-            )  # fmt: skip
+            store.end_stream(stream, end, Losses(dropped, self._coerced), fold)
 
     def __enter__(self) -> Run:
         self._entered += 1
@@ -636,11 +580,7 @@ class Run:
         self._entered -= 1
         if self._entered > 0:  # init() inside a with returned this same run
             return
-        state, code = outcome_of(error)
-        text = (
-            None if code == 0 or error is None else f"{type(error).__name__}: {error}"
-        )
-        self._finish(code, state, text)
+        self._finish(end_of(error))
 
     def _save_environment(self, facts: Mapping[str, Any]) -> None:
         assert self._store is not None
@@ -677,9 +617,10 @@ class Run:
             rows = self._writer.rows
             if rows == self._saved_rows:
                 return
-            fold = self._whole_fold().merged(Fold())  # a copy: log() goes on
+            own = self._own_fold().merged(Fold())  # a copy: log() goes on
         try:
-            self._store.save_numbers(self._record.pk, fold)
+            sums = Sums(own, self._base.children)
+            self._store.save_numbers(self._record.pk, sums, timeout=0)
             self._saved_rows = rows
         except StoreLockedError:  # others are busy writing: in 10 s again
             pass
@@ -699,7 +640,7 @@ class Run:
         if self._recorder is not None:
             self._recorder.detach()
             self._recorder = None
-        self._ticker = Ticker("wanllmdb", self._voice.survived)
+        self._make_tickers()
 
     def _open_late(self) -> None:
         """Open a child's own stream, at its first row."""
@@ -710,7 +651,8 @@ class Run:
                 self._record, self._child_prefix
             )
             self._use_writer(self._new_writer(self._stream))
-            self._start_ticker()
+            self._start_tickers()
+            self._on_child_stream()
 
     def _new_writer(self, stream: OpenStream) -> StreamWriter:
         store = self._store
@@ -721,13 +663,27 @@ class Run:
             Kind.METRICS,
             durability=self._settings["durability"],
             on_fault=self._disk_fault,
-            spill=lambda data: store.spill(self._record.pk, data),
+            spill=self._spill,
             normalise=self._normalise,
+            on_limit=self._too_many_keys,
         )
 
-    def _edit(self, field: str, value: str | None) -> None:
-        if self._store is not None:
-            self._record = self._store.edit(self._record, {field: value})
+    def _spill(self, data: bytes) -> JSONValue:
+        """A blob for a large value; where that fails, the value's first characters."""
+        assert self._store is not None
+        try:
+            return self._store.spill(self._record.pk, data)
+        except (WanllmdbError, OSError) as error:
+            self._voice.survived("spill", error)
+            self._complain("log", f"a large value could not be stored ({error})")
+            return _values.capped_repr(data.decode())
+
+    def _too_many_keys(self) -> None:
+        self._voice.warn_once(
+            "keys",
+            f"More than {KEY_LIMIT} metrics: further ones are stored, and left out of"
+            " the summary.",
+        )
 
     def _disk_fault(self, error: OSError) -> None:
         self._voice.warn_once(
@@ -738,14 +694,17 @@ class Run:
         self._voice.survived("log", error)
 
 
-def outcome_of(error: BaseException | None) -> tuple[State, int]:
-    """State and exit code of a run that ends while `error` is on its way."""
+def end_of(error: BaseException | None) -> End:
+    """How a run ends while `error` is on its way."""
     if error is None:
-        return State.FINISHED, 0
+        return End(State.FINISHED)
+    text = _values.error_text(error)
     if isinstance(error, KeyboardInterrupt):
-        return State.KILLED, 130
+        return End(State.KILLED, 130, text)
     if isinstance(error, SystemExit):
         code = error.code
         number = 0 if code is None else code if isinstance(code, int) else 1
-        return (State.FAILED if number else State.FINISHED), number
-    return State.FAILED, 1
+        if not number:
+            return End(State.FINISHED)
+        return End(State.FAILED, number, None if isinstance(code, int) else text)
+    return End(State.FAILED, 1, text)

@@ -29,7 +29,7 @@ class RunFiles:
         self._store = store
         self._record = record
         self._voice = voice
-        self._watched: list[tuple[str, str, str]] = []
+        self._watched: list[tuple[str, Path, str]] = []
 
     def save(self, pattern: str, base: str | None, policy: str) -> list[str]:
         """Store what a path or glob matches now, and remember it for `save_again`.
@@ -41,8 +41,11 @@ class RunFiles:
             raise InvalidInputError(
                 f"save() has no policy {policy!r}.", hint=f"Use {', '.join(POLICIES)}."
             )
-        root = str(Path(base).absolute() if base else Path.cwd())
-        sources = list(_matches(pattern, Path(root), policy))
+        try:
+            root = Path(base).absolute() if base else Path.cwd()
+            sources = list(_matches(pattern, root, policy))
+        except FileNotFoundError as error:
+            return self._nowhere("save", error)
         if not sources:
             self._voice.warn_once(
                 f"save {pattern}", f"save({pattern!r}) matched no file."
@@ -53,9 +56,16 @@ class RunFiles:
         return [str(source.path) for source in sources]
 
     def log_code(
-        self, top: Path, include: Callable[..., bool], exclude: Callable[..., bool]
+        self,
+        root: str | os.PathLike[str],
+        include: Callable[..., bool],
+        exclude: Callable[..., bool],
     ) -> list[str]:
         """Store source files below a directory, under ``code/``."""
+        try:
+            top = Path(root).absolute()
+        except FileNotFoundError as error:
+            return self._nowhere("log_code", error)
         sources = []
         for path in _source_files(top):
             if _ask(include, path, top) and not _ask(exclude, path, top):
@@ -63,6 +73,12 @@ class RunFiles:
                 sources.append(Source(path, name, "now"))
         self._store_all(sources)
         return [str(source.path) for source in sources]
+
+    def _nowhere(self, what: str, error: FileNotFoundError) -> list[str]:
+        """The working directory was deleted: relative names lead nowhere."""
+        self._voice.survived(what, error)
+        self._voice.warn_once(what, f"{what}: the working directory is gone.")
+        return []
 
     def save_again(self) -> None:
         """Store what changed since: files saved before, and new ones of their globs."""
@@ -76,7 +92,7 @@ class RunFiles:
         ]
         for pattern, root, policy in self._watched:
             sources += [
-                source for source in _matches(pattern, Path(root), policy)
+                source for source in _matches(pattern, root, policy)
                 if str(source.path) not in known
             ]  # fmt: skip
         changed = []
@@ -106,7 +122,7 @@ class RunFiles:
 def _matches(pattern: str, root: Path, policy: str) -> Iterator[Source]:
     """Files of a path or glob; directories with all that they hold."""
     for match in sorted(globbing.glob(pattern, recursive=True)):
-        path = Path(match).absolute()
+        path = Path(os.path.abspath(match))  # noqa: PTH100 - takes ".." out, not links
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 inside = file.is_relative_to(root)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wanllmdb import _json, _locks
+from wanllmdb import _files, _json, _locks
 from wanllmdb._blobs import Blobs
 from wanllmdb._catalog import runs, streams
 from wanllmdb._catalog.connection import Database
@@ -17,9 +17,11 @@ from wanllmdb._metrics.decode import VisibleStream
 from wanllmdb._metrics.fold import Fold
 from wanllmdb.types import (
     ALL_STEPS_SUPERSEDED,
+    CHILD_WRITERS,
     Damage,
     Epoch,
     JSONValue,
+    KeyStats,
     Kind,
     Parent,
     RunRecord,
@@ -29,8 +31,33 @@ from wanllmdb.types import (
 if TYPE_CHECKING:
     from wanllmdb._metrics.scan import Scan
 
-BLOB_TYPE = "wanllmdb-blob"
-"""``_type`` of what stands in a row for a value that is a blob."""
+
+@dataclass(slots=True)
+class Sums:
+    """What a run's log comes to.
+
+    Attributes:
+        own: The rows of its writers, which make the summary.
+        children: The rows of forked and spawned children.
+        damage: What in the log is no frame; None where it was not read.
+    """
+
+    own: Fold
+    children: Fold = field(default_factory=Fold)
+    damage: list[Damage] | None = None
+
+    @property
+    def last_step(self) -> int | None:
+        """The greatest visible step."""
+        steps = [self.own.last_step, self.children.last_step]
+        return max((step for step in steps if step is not None), default=None)
+
+    def stats(self) -> dict[str, KeyStats]:
+        """The statistics of every key; the children's only where the run has none."""
+        return {**self.own.stats(), **{
+            key: stats for key, stats in self.children.stats().items()
+            if key not in self.own.keys
+        }}  # fmt: skip
 
 
 class RunLogs:
@@ -45,22 +72,69 @@ class RunLogs:
         """The directory of a run's log and files."""
         return self._live / uid
 
-    def fold(self, record: RunRecord) -> tuple[Fold, list[Damage]]:
-        """Sum up a run's visible rows, in constant memory, and say what is damaged."""
-        fold = Fold()
+    def sums(self, record: RunRecord, epochs: Sequence[Epoch] | None = None) -> Sums:
+        """Sum up a run's visible rows, in constant memory, and say what is damaged.
+
+        Args:
+            record: The run.
+            epochs: Its attempts, where they are about to become others than they are.
+        """
+        if epochs is None:
+            epochs = runs.epochs(self._catalog.reader, record.pk)
         damage: list[Damage] = []
+        sums = Sums(Fold(), Fold(), damage)
         # By epoch: then the steps of a resumed run rise from stream to stream.
-        for stream in sorted(
-            self._visible(record, damage), key=lambda s: (s.epoch, s.token)
-        ):
+        visible = self._visible(record, damage, epochs)
+        for stream in sorted(visible, key=lambda s: (s.epoch, s.token)):
+            fold = sums.children if _is_child(stream) else sums.own
             fold.begin_stream(stream.writer)
             for decoded in stream.segments:
                 _fold_segment(fold, decoded, stream)
-        fold.begin_stream("")
-        if fold.overlaps:
-            for key, values in self.scan(record).shown():
-                fold.recount(key, values)
-        return fold, damage
+        for fold, children in ((sums.own, False), (sums.children, True)):
+            fold.begin_stream("")
+            if fold.overlaps:
+                self._recount(fold, record, epochs, children=children)
+        self.add_edits(sums.own, record, epochs)
+        return sums
+
+    def _recount(
+        self,
+        fold: Fold,
+        record: RunRecord,
+        epochs: Sequence[Epoch],
+        *,
+        children: bool,
+    ) -> None:
+        from wanllmdb._metrics.scan import Scan
+
+        visible = self._visible(record, [], epochs)
+        scan = Scan(s for s in visible if _is_child(s) is children)
+        for key, values in scan.shown():
+            fold.recount(key, values)
+
+    def add_edits(
+        self, fold: Fold, record: RunRecord, epochs: Sequence[Epoch] | None = None
+    ) -> None:
+        """Take over what users wrote into the summary from outside the run."""
+        if epochs is None:
+            epochs = runs.epochs(self._catalog.reader, record.pk)
+        limits_of = _limits(epochs, None)
+        logs = decode.list_segments(self.directory(record.uid), Kind.EDITS)
+        for token, paths in logs.items():
+            for decoded in decode.read_stream(paths):
+                epoch = decoded.identity.epoch if decoded.identity else -1
+                if limits_of.get(epoch, ALL_STEPS_SUPERSEDED) != ALL_STEPS_SUPERSEDED:
+                    for write in decoded.summaries:
+                        at = (epoch, write.time_us // 1000, token, 0.0)
+                        fold.write_summary(write.values, at)
+
+    def sync(self, uid: str) -> None:
+        """Make everything in a run's log survive a power cut."""
+        directory = self.directory(uid)
+        for path in directory.glob("*.wlog"):
+            _files.fsync_file(path)
+        _files.fsync_dir(directory)
+        _files.fsync_dir(directory.parent)
 
     def scan(self, record: RunRecord, keys: Sequence[str] | None = None) -> Scan:
         """All visible rows of a run, exact; NumPy loads."""
@@ -69,11 +143,16 @@ class RunLogs:
         return Scan(self._visible(record, []), keys, self.resolve)
 
     def damage(self, record: RunRecord) -> list[Damage]:
-        """What in a run's log is no frame."""
+        """What in a run's log is no frame, or is missing."""
         found: list[Damage] = []
         for stream in self._visible(record, found):
             for _ in stream.segments:
                 pass
+        for kind in (Kind.CONSOLE, Kind.SYSTEM, Kind.EDITS):
+            logs = decode.list_segments(self.directory(record.uid), kind)
+            for paths in logs.values():
+                for decoded in decode.read_stream(paths):
+                    found += decoded.damage
         return found
 
     def records(
@@ -90,8 +169,8 @@ class RunLogs:
 
     def resolve(self, value: JSONValue) -> JSONValue:
         """The value that a blob reference stands for; any other value as it is."""
-        if isinstance(value, dict) and value.get("_type") == BLOB_TYPE:
-            return _json.loads(self._blobs.get(value["digest"]))
+        if isinstance(value, _json.BlobRef):
+            return _json.loads(self._blobs.get(value.digest))
         return value
 
     def fences(self, record: RunRecord) -> list[streams.Fence]:
@@ -105,30 +184,26 @@ class RunLogs:
         return found
 
     def _visible(
-        self, record: RunRecord, damage: list[Damage], fork: _Fork | None = None
+        self,
+        record: RunRecord,
+        damage: list[Damage],
+        epochs: Sequence[Epoch] | None = None,
+        fork: _Fork | None = None,
     ) -> Iterator[VisibleStream]:
         """The streams of a run, and of what it was forked from, with their limits.
 
         Args:
             record: The run.
             damage: Gets what is no frame.
+            epochs: Its attempts, if they are not to be read.
             fork: Show the run as it was when this fork of it was made.
         """
-        parent = record.parent
-        if parent is not None:
-            origin = runs.read(self._catalog.reader, parent.run_pk)
-            made = _Fork(parent, record.created_us)
-            for stream in self._visible(origin, damage, made):
-                limits = [x for x in (stream.limit, parent.step) if x is not None]
-                rows = stream.max_rows  # what the parent itself took over
-                if rows is None:
-                    rows = parent.marks.get(stream.token, 0)
-                # Epochs of the parent come before the child's own.
-                yield VisibleStream(
-                    stream.token, stream.epoch - parent.epoch, "primary",
-                    stream.segments, min(limits), rows,
-                )  # fmt: skip
-        limits_of = _limits(runs.epochs(self._catalog.reader, record.pk), fork)
+        if epochs is None:
+            epochs = runs.epochs(self._catalog.reader, record.pk)
+        limits_of = _limits(epochs, fork)
+        if record.parent is not None:
+            lowest = limits_of[_BEFORE_THE_FIRST]
+            yield from self._inherited(record, record.parent, lowest, damage)
         known = streams.identities(self._catalog.reader, record.pk)
         directory = self.directory(record.uid)
         for token, paths in decode.list_segments(directory, Kind.METRICS).items():
@@ -143,6 +218,34 @@ class RunLogs:
                 yield VisibleStream(
                     token, identity.epoch, identity.writer, segments, limit
                 )
+
+    def _inherited(
+        self,
+        record: RunRecord,
+        parent: Parent,
+        lowest: int | None,
+        damage: list[Damage],
+    ) -> Iterator[VisibleStream]:
+        """The parent's streams as they were when a fork was made.
+
+        Args:
+            record: The fork.
+            parent: What it took over.
+            lowest: The greatest step that the fork's own epochs left of it.
+            damage: Gets what is no frame.
+        """
+        origin = runs.read(self._catalog.reader, parent.run_pk)
+        made = _Fork(parent, record.created_us)
+        for stream in self._visible(origin, damage, None, made):
+            limits = [stream.limit, parent.step, lowest]
+            rows = stream.max_rows  # what the parent itself took over
+            if rows is None:
+                rows = parent.marks.get(stream.token, 0)
+            # Epochs of the parent come before the child's own.
+            yield VisibleStream(
+                stream.token, stream.epoch - parent.epoch, stream.writer,
+                stream.segments, min(x for x in limits if x is not None), rows,
+            )  # fmt: skip
 
     def _identity_in_lock(self, directory: Path, token: str) -> StreamIdentity | None:
         path = directory / f"{token}.lock"
@@ -163,10 +266,18 @@ class _Fork:
     made_us: int
 
 
+_BEFORE_THE_FIRST = 0
+
+
+def _is_child(stream: VisibleStream) -> bool:
+    return stream.writer.startswith(CHILD_WRITERS)
+
+
 def _limits(epochs: Sequence[Epoch], fork: _Fork | None) -> dict[int, int | None]:
     """The greatest visible step of each epoch that was not reverted; None: any.
 
-    For a fork, as it was then: nothing done to the parent later changes it.
+    Rows that a fork took over count as an epoch before the first. For a fork, as it
+    was then: nothing done to the parent later changes it.
     """
     limits: dict[int, int | None] = {}
     lowest: int | None = None
@@ -182,6 +293,7 @@ def _limits(epochs: Sequence[Epoch], fork: _Fork | None) -> dict[int, int | None
         limits[epoch.number] = lowest
         if epoch.keep_step is not None:
             lowest = epoch.keep_step if lowest is None else min(lowest, epoch.keep_step)
+    limits[_BEFORE_THE_FIRST] = lowest
     return limits
 
 

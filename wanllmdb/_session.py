@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _config, _locks, _names, _settings, _starting
+from wanllmdb import (
+    _config,
+    _files,
+    _known,
+    _layout,
+    _names,
+    _settings,
+    _starting,
+    _wandb_settings,
+)
 from wanllmdb._definitions import Metric
-from wanllmdb._run import Run, outcome_of
+from wanllmdb._process import CHILD_VARIABLE, activate, adopt, end_all, process
+from wanllmdb._run import Run
 from wanllmdb._store import Store
 from wanllmdb._voice import say, warn
 from wanllmdb.errors import (
@@ -22,43 +30,27 @@ from wanllmdb.errors import (
     StateError,
     StoreUnavailableError,
 )
-from wanllmdb.types import State
-
-_CHILD_VARIABLE = "_WANLLMDB_RUN"
-"""Store, project and id of the parent's run, for children that spawn starts anew."""
+from wanllmdb.types import Location
 
 _NOT_YET = frozenset({"sync_tensorboard", "tensorboard", "monitor_gym"})
 
 
-@dataclass(slots=True)
-class _Process:
-    """What this process holds: its Stores, its live runs, and the active one."""
-
-    pid: int
-    stores: dict[Path, Store]
-    live: list[Run]
-    active: Run | None = None
-    hooked: bool = False
-    exit_code: int = 0
-    finishing_error: int = 0
-    last_ended: Run | None = None
-
-
-_process = _Process(os.getpid(), {}, [])
-
-
 def active_run() -> Run | None:
     """The run that module-level calls go to, or None."""
-    return _process.active
+    return process.active
 
 
 def active_section(name: str) -> Any:
-    """`config` or `summary` of the active run; an empty one before `init`."""
-    if _process.active is not None:
-        return getattr(_process.active, name)
+    """`config` or `summary` of the active run; before `init`, one to be read only."""
+    if process.active is not None:
+        return getattr(process.active, name)
+
+    def refuse(*_: Any) -> None:
+        raise _no_run("init", name)
+
     if name == "config":
-        return _config.Config({})
-    return _config.Summary(dict, lambda _: None, lambda _: None)
+        return _config.Config({}, refuse)
+    return _config.Summary(dict, refuse, refuse)
 
 
 def init(
@@ -152,11 +144,11 @@ def init(
             "wanllmdb records runs on Linux and macOS only.",
             hint="Use WSL until Windows is tested.",
         )
-    _adopt_process()
+    adopt()
     for word in sorted(_NOT_YET):
         if given[word]:
             warn(f"init({word}=...) does nothing yet.")
-    wandb = _from_wandb_settings(settings)
+    wandb = _wandb_settings.translate(settings)
     own = {
         "project": project, "run_id": id, "run_name": name, "run_group": group,
         "job_type": job_type, "tags": None if tags is None else _names.tags(tags),
@@ -167,30 +159,28 @@ def init(
         "system_interval": 0 if monitor_system is False else monitor_interval,
     }  # fmt: skip
     given_here = {k: v for k, v in own.items() if v is not None}
-    effective = _settings.load(
-        _settings.find_store(store).path, **{**wandb.ours, **given_here}
-    )
+    location = _settings.find_store(store)
+    effective = _settings.load(location.path, **{**wandb.ours, **given_here})
     previous = _previous(reinit, given)
     if previous is not None:
         return previous
-    data = _chosen_config(config, config_include_keys, config_exclude_keys)
-    if effective["mode"] == "disabled":
-        run = _starting.disabled(effective, data)
-    else:
-        parent = _spawning_parent()
-        # Set by `wanllmdb exec`, which owns the run that its command writes.
-        joins = os.environ.pop("_WANLLMDB_JOIN", "") != ""
-        opened = _open(store, effective)
-        if parent is not None:
-            run = _starting.handle_of_parent(opened, parent, effective)
-        else:
-            request = _starting.Request(
-                effective, data, resume_from=resume_from, fork_from=fork_from,
-                shared=shared or mode == "shared" or wandb.shared or joins,
-                label="primary" if joins else wandb.label,
-            )  # fmt: skip
-            run = _starting.start(opened, request)
-    _activate(run, replace=reinit != "create_new")
+    if not effective["silent"]:
+        for variable in effective.from_wandb:
+            say(f"{variable} is used; WANLLMDB_* would win over it")
+    # Set by `wanllmdb exec`, which owns the run that its command writes.
+    joins = os.environ.pop("_WANLLMDB_JOIN", "") != ""
+    if joins:  # a second init() of the command is another run
+        os.environ.pop("WANLLMDB_RUN_ID", None)
+    request = _starting.Request(
+        effective,
+        _chosen_config(config, config_include_keys, config_exclude_keys),
+        resume_from=resume_from,
+        fork_from=fork_from,
+        shared=shared or mode == "shared" or wandb.shared or joins,
+        label="primary" if joins else wandb.label,
+    )
+    run = _run_of(request, location)
+    activate(run, replace=reinit != "create_new")
     if save_code:
         run.log_code(Path(sys.argv[0] or ".").parent)
     return run
@@ -203,7 +193,7 @@ def log(
     sync: bool | None = None,
 ) -> None:
     """Record values in the active run; see `Run.log`."""
-    run = _process.active
+    run = process.active
     if run is None:
         raise _no_run("log")
     run.log(data, step, commit, sync)
@@ -211,8 +201,8 @@ def log(
 
 def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
     """End the active run; without one nothing happens."""
-    if _process.active is not None:
-        _process.active.finish(exit_code, quiet)
+    if process.active is not None:
+        process.active.finish(exit_code, quiet)
 
 
 def define_metric(name: str, step_metric: Any = None, **options: Any) -> Metric:
@@ -274,60 +264,43 @@ def require(*_: Any, **__: Any) -> None:
 
 def teardown(exit_code: int | None = None) -> None:
     """End every run of this process and close its Stores."""
-    for run in list(_process.live):
-        run.finish(exit_code)
-    for opened in list(_process.stores.values()):
-        opened.close()
-    _process.stores.clear()
+    end_all(exit_code)
 
 
 # Starting
 
 
-def _open(where: Any, effective: _settings.Settings) -> Store:
-    location = _settings.find_store(where)
-    opened = _process.stores.get(location.path)
-    if opened is None:
-        opened = _process.stores[location.path] = Store(location, create=True)
-        if not effective["silent"]:
+def _run_of(request: _starting.Request, location: Location) -> Run:
+    settings = request.settings
+    if settings["mode"] == "disabled":
+        return _starting.disabled(settings, request.config)
+    try:
+        store = _open(location, settings)
+        with store.operation(f"init in {request.project}"):
+            parent = _spawning_parent()
+            if parent is not None:
+                return _starting.handle_of_parent(store, parent, settings)
+            return _starting.start(store, request)
+    except OSError as error:
+        raise _files.explain_os_error(error, location.path) from error
+
+
+def _open(location: Location, settings: _settings.Settings) -> Store:
+    store = process.stores.get(location.path)
+    if store is None:
+        store = process.stores[location.path] = Store(location, create=True)
+        _known.remember(location.path)
+        if not settings["silent"]:
             say(f"Store {location.path} ({location.reason})")
-            for variable in effective.from_wandb:
-                say(f"{variable} is used; WANLLMDB_* would win over it")
-        if opened.network:
-            warn(
-                f"{location.path} is on a network filesystem: SQLite's rollback journal"
-                " is used, and durability='buffered' is quicker there."
-            )
-    if opened.read_only:
+        for concern in _layout.concerns(location):
+            warn(concern)
+    if store.read_only:
         raise StoreUnavailableError(
             f"The Store at {location.path} is read-only for uid {os.getuid()}.",
             hint="Set WANLLMDB_DIR to a directory that you may write.",
         )
     os.environ["WANLLMDB_DIR"] = str(location.path)  # for child processes
-    return opened
-
-
-def _activate(run: Run, *, replace: bool) -> None:
-    _hook_process()
-    run._teardown.append(_ended)
-    _process.live.append(run)
-    if replace:
-        _process.active = run
-    if not run.disabled:
-        os.environ[_CHILD_VARIABLE] = run.path
-    run._begin()
-
-
-def _ended(run: Run, exit_code: int) -> None:
-    del exit_code
-    _process.last_ended = run
-    _process.finishing_error = id(sys.exc_info()[1])
-    if run in _process.live:
-        _process.live.remove(run)
-    if _process.active is run:
-        _process.active = None
-    if os.environ.get(_CHILD_VARIABLE) == run.path:
-        del os.environ[_CHILD_VARIABLE]
+    return store
 
 
 def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None:
@@ -340,15 +313,16 @@ def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None
             hint="Use finish_previous, create_new or return_previous.",
         )
     # W&B's rule: the newest live run, also one that create_new made.
-    run = _process.live[-1] if _process.live else None
+    run = process.newest
     if run is None or reinit == "create_new":
         return None
     finishes = reinit is True or reinit == "finish_previous"
     if reinit in (None, False, "default") and _in_notebook():
         finishes = True
     if finishes:
-        for other in list(_process.live):
-            other.finish()
+        for other in list(process.live):
+            if other not in process.inherited:
+                other.finish()
         return None
     if given["resume"] == "must" and given["id"] not in (None, run.id):
         raise RunActiveError(
@@ -373,58 +347,17 @@ def _previous(reinit: bool | str | None, given: Mapping[str, Any]) -> Run | None
 def _spawning_parent() -> str | None:
     """``project/id`` of the parent's run while a spawned child imports its main."""
     multiprocessing = sys.modules.get("multiprocessing.process")
-    if multiprocessing is None or _CHILD_VARIABLE not in os.environ:
+    if multiprocessing is None or CHILD_VARIABLE not in os.environ:
         return None
     current = multiprocessing.current_process()
     return (
-        os.environ[_CHILD_VARIABLE] if getattr(current, "_inheriting", False) else None
+        os.environ[CHILD_VARIABLE] if getattr(current, "_inheriting", False) else None
     )
 
 
 def _in_notebook() -> bool:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
-
-
-@dataclass(frozen=True, slots=True)
-class _WandbSettings:
-    """What W&B's `settings=` says that means something here."""
-
-    ours: Mapping[str, Any]
-    shared: bool
-    label: str | None
-
-
-_WANDB_SETTINGS = {
-    "silent": "silent", "mode": "mode", "project": "project", "run_id": "run_id",
-    "run_name": "run_name", "run_group": "run_group", "run_job_type": "job_type",
-    "run_notes": "notes", "run_tags": "tags", "resume": "resume",
-    "x_stats_sampling_interval": "system_interval",
-}  # fmt: skip
-"""W&B's names of settings, and ours; settings of our own names are taken too."""
-
-
-_WANDB_CONSOLES = ("auto", "off", "redirect", "wrap", "wrap_emu", "wrap_raw")
-
-
-def _from_wandb_settings(value: Any) -> _WandbSettings:
-    items: dict[str, Any] = {}
-    if isinstance(value, Mapping):
-        items = dict(value)
-    elif value is not None:
-        items = {k: v for k, v in vars(value).items() if v is not None}
-    names = {**_WANDB_SETTINGS, **{name: name for name in _settings.FIELDS}}
-    ours = {names[k]: v for k, v in items.items() if k in names and v is not None}
-    shared = ours.get("mode") == "shared"
-    if shared:
-        del ours["mode"]
-    if items.get("console") in _WANDB_CONSOLES:
-        ours["console"] = items["console"] != "off"
-    if items.get("disable_git"):
-        ours["git"] = False
-    if items.get("x_disable_stats"):
-        ours["system_interval"] = 0
-    return _WandbSettings(ours, shared, items.get("x_label"))
 
 
 def _chosen_config(config: Any, include: Any, exclude: Any) -> dict[str, Any]:
@@ -434,93 +367,14 @@ def _chosen_config(config: Any, include: Any, exclude: Any) -> dict[str, Any]:
     return {k: v for k, v in data.items() if k not in (exclude or ())}
 
 
-# Hooks
-
-
-def _hook_process() -> None:
-    if _process.hooked:
-        return
-    _process.hooked = True
-    sys.excepthook = _chain_excepthook(sys.excepthook)
-    sys.exit = _wrap_exit(sys.exit)
-    atexit.register(_at_exit)
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and sys.modules["multiprocessing"].parent_process() is not None:
-        # A multiprocessing child leaves by os._exit, which skips atexit.
-        util.Finalize(None, _at_child_exit, exitpriority=100)
-
-
-def _chain_excepthook(earlier: Callable[..., Any]) -> Callable[..., Any]:
-    def excepthook(kind: Any, error: BaseException, trace: Any) -> None:
-        if _process.pid == os.getpid():
-            _end_all(error)
-        earlier(kind, error, trace)
-
-    return excepthook
-
-
-def _wrap_exit(earlier: Callable[..., Any]) -> Callable[..., Any]:
-    def exit(status: Any = None, /) -> None:
-        if _process.pid == os.getpid():
-            _process.exit_code = outcome_of(SystemExit(status))[1]
-        earlier(status)
-
-    return exit
-
-
-def _end_all(error: BaseException) -> None:
-    state, code = outcome_of(error)
-    text = f"{type(error).__name__}: {error}"
-    for run in list(_process.live):
-        run._finish(code, state, text)
-    ended = _process.last_ended
-    if ended is not None and _process.finishing_error == id(error):
-        # `finally: finish()` ran while this exception was on its way out.
-        ended._amend(state, code, text)
-
-
-def _at_exit() -> None:
-    if _process.pid != os.getpid():
-        return
-    code = _process.exit_code
-    for run in list(_process.live):
-        run._finish(code, State.FAILED if code else None, None)
-    teardown()
-
-
-def _at_child_exit() -> None:
-    error = sys.exc_info()[1]
-    if error is not None:
-        _end_all(error)
-    _at_exit()
-
-
-def _adopt_process() -> None:
-    """After a fork the child owns nothing of the parent's session."""
-    if _process.pid != os.getpid():
-        _after_fork()
-
-
-def _after_fork() -> None:
-    _locks.forget_after_fork()
-    _process.pid = os.getpid()
-    _process.exit_code = 0
-    _process.hooked = False
-    for run in _process.live:
-        run._after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 def _required(what: str) -> Run:
-    if _process.active is None:
+    if process.active is None:
         raise _no_run(what)
-    return _process.active
+    return process.active
 
 
-def _no_run(what: str) -> StateError:
+def _no_run(what: str, name: str | None = None) -> StateError:
+    call = f"wanllmdb.{name or what + '()'}"
     return NoActiveRunError(
-        f"wanllmdb.{what}() needs an active run.", hint="Call wanllmdb.init() first."
+        f"{call} needs an active run.", hint="Call wanllmdb.init() first."
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _files
 from wanllmdb.errors import InvalidSettingError, StoreUnavailableError
 from wanllmdb.types import Location
 
@@ -159,7 +158,7 @@ def load(store: Path | None = None, **arguments: Any) -> Settings:
     if store is not None:
         layers += _from_toml(store / "config.toml", "")
     layers += _from_toml(_nearest("pyproject.toml"), "tool.wanllmdb")
-    layers += _from_toml(_user_config(), "")
+    layers += _from_toml(user_config(), "")
     values = {name: field.default for name, field in FIELDS.items()}
     sources = dict.fromkeys(FIELDS, "default")
     for source, name, raw in reversed(layers):
@@ -176,24 +175,28 @@ def find_store(explicit: str | os.PathLike[str] | None = None) -> Location:
     if explicit is not None:
         return Location(_absolute(explicit), "argument")
     if variable := os.environ.get("WANLLMDB_DIR"):
-        return Location(_absolute(variable), "WANLLMDB_DIR")
+        return Location(_absolute(variable, "WANLLMDB_DIR"), "WANLLMDB_DIR")
     if nearest := _nearest_store():
         return Location(nearest, f"nearest {STORE_DIR}")
     import platformdirs
 
-    return Location(
-        Path(platformdirs.user_data_dir("wanllmdb", appauthor=False)),
-        "user data directory",
-    )
+    try:
+        home = platformdirs.user_data_dir("wanllmdb", appauthor=False)
+    except RuntimeError as error:  # neither HOME nor an entry in passwd
+        raise StoreUnavailableError(
+            f"This user has no home for a Store: {error}.",
+            hint="Set WANLLMDB_DIR to a directory that you may write.",
+        ) from error
+    return Location(_absolute(home), "user data directory")
 
 
-def _absolute(path: str | os.PathLike[str]) -> Path:
+def _absolute(path: str | os.PathLike[str], source: str = "store") -> Path:
     try:
         return Path(path).expanduser().absolute()
     except (FileNotFoundError, RuntimeError) as error:  # no cwd, or no home
         raise StoreUnavailableError(
-            f"The relative path {os.fspath(path)!r} leads nowhere: {error}.",
-            hint="Give an absolute path.",
+            f"{source} is {os.fspath(path)!r}, which leads nowhere: {error}.",
+            hint="Give an absolute path, or set WANLLMDB_DIR to one.",
         ) from error
 
 
@@ -206,7 +209,8 @@ def _nearest_store() -> Path | None:
     try:
         here = Path.cwd()
         device = here.stat().st_dev
-        home = Path(os.environ.get("HOME", "/nonexistent"))
+        # Resolved, as the working directory is.
+        home = Path(os.environ.get("HOME") or "/nonexistent").resolve()
         for directory in (here, *here.parents):
             if directory == home or directory.stat().st_dev != device:
                 return None
@@ -261,7 +265,17 @@ def _from_toml(path: Path | None, table: str) -> list[tuple[str, str, Any]]:
         ) from error
     for part in filter(None, table.split(".")):
         values = values.get(part, {})
+        if not isinstance(values, dict):
+            raise InvalidSettingError(
+                f"{path} sets {table} to {values!r}, which is no table.",
+                hint=f"Write [{table}], and settings below it.",
+            )
     for name in values:
+        if name == "dir":
+            raise InvalidSettingError(
+                f"{path} sets 'dir', which only WANLLMDB_DIR and --store can.",
+                hint="Take it out; `wanllmdb status` says where the Store is.",
+            )
         if name not in FIELDS:
             raise InvalidSettingError(
                 f"{path} sets {name!r}, which is no setting.",
@@ -289,17 +303,12 @@ def _nearest(name: str) -> Path | None:
     return next((d / name for d in (here, *here.parents) if (d / name).is_file()), None)
 
 
-def _user_config() -> Path | None:
+def user_config() -> Path | None:
+    """The user's config.toml, or None for a user without a home."""
     base = os.environ.get("XDG_CONFIG_HOME") or os.environ.get("HOME")
-    if not base:
+    if not base or not Path(base).is_absolute():
         return None
     import platformdirs
 
-    return (
-        Path(platformdirs.user_config_dir("wanllmdb", appauthor=False)) / "config.toml"
-    )
-
-
-def is_network_store(path: Path) -> bool:
-    """Whether a Store lies on a network or user-space filesystem."""
-    return _files.is_network(_files.filesystem_type(path))
+    directory = platformdirs.user_config_dir("wanllmdb", appauthor=False)
+    return Path(directory) / "config.toml"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wanllmdb import _clock, _ids, _names
+from wanllmdb import _clock, _edits, _ids, _names
 from wanllmdb._catalog import runs
 from wanllmdb._recovery import recover, recover_dead
 from wanllmdb._run import Run
@@ -32,9 +32,6 @@ from wanllmdb.types import (
     RunRecord,
     State,
 )
-
-MAX_WRITER_BYTES = 16
-"""Room for a writer's name in the header of its segments."""
 
 RECOVERY_SECONDS = 120.0
 """How long to wait for another process that recovers the run that is gone on with."""
@@ -90,7 +87,7 @@ def start(store: Store, request: Request) -> Run:
             )
         return _created(store, request, rank, shared=shared)
     record = _settled(store, record)
-    if shared and store.is_live(record):
+    if shared and (store.is_live(record) or _is_late(store, record, rank)):
         return _joined(store, record, request, rank)
     if settings["resume"] == "never":
         raise RunExistsError(
@@ -98,7 +95,14 @@ def start(store: Store, request: Request) -> Run:
             hint="Choose another id, or resume='allow'.",
             run=record.run_id,
         )
-    return _continued(store, record, request)
+    try:
+        return _continued(store, record, request, _writer_name(request, rank, shared))
+    except RunActiveError:
+        if not shared:
+            raise
+        # Another rank was quicker to go on with it.
+        record = runs.read(store.catalog.reader, record.pk)
+        return _joined(store, record, request, rank)
 
 
 def handle_of_parent(store: Store, path: str, settings: Settings) -> Run:
@@ -131,7 +135,7 @@ def disabled(settings: Settings, config: Mapping[str, JSONValue]) -> Run:
         created_us=_clock.now_us(), started_us=_clock.now_us(), ended_us=None,
         deleted_us=None, host="", pid=os.getpid(), dropped_rows=0, coerced_values=0,
         damage=None, config_json="{}", config_blob=None, summary_json="{}",
-        summary_blob=None, environment_json="{}", parent=None,
+        summary_blob=None, parent=None,
         tags=_names.tags(settings["tags"]),
     )  # fmt: skip
     return Run(None, record, None, settings, role="creator", config=config)
@@ -167,16 +171,17 @@ def _created(store: Store, request: Request, rank: int | None, *, shared: bool) 
         project=request.project,
         run_id=_names.run_id(settings["run_id"] or _ids.run_id()),
         name=_names.text(str(name), "run name"),
-        notes=settings["notes"],
-        group=_group(settings, rank),
-        job_type=settings["job_type"],
+        notes=_text(settings["notes"], "notes"),
+        group=_text(_group(settings, rank), "group"),
+        job_type=_text(settings["job_type"], "job type"),
         tags=_names.tags(settings["tags"]),
         config=request.config,
         identity=_identity(),
         parent=parent,
     )
     try:
-        stream = store.create_run(new, writer=_writer_name(request, rank, shared))
+        writer = _writer_name(request, rank, shared)
+        stream = store.create_run(new, writer=writer, job=_job())
     except RunExistsError:
         # Another process made the run of this id in the meantime.
         record = runs.find(reader, request.project, new.run_id)
@@ -194,7 +199,7 @@ def _created(store: Store, request: Request, rank: int | None, *, shared: bool) 
     return _opened(store, stream, request, "recording", first, request.config)
 
 
-def _continued(store: Store, record: RunRecord, request: Request) -> Run:
+def _continued(store: Store, record: RunRecord, request: Request, writer: str) -> Run:
     overwrite = request.settings["resume"] is None
     last = record.last_step
     first = 0 if overwrite or last is None else last + 1
@@ -203,20 +208,17 @@ def _continued(store: Store, record: RunRecord, request: Request) -> Run:
         "overwrite" if overwrite else "resume",
         first_step=first,
         keep_step=ALL_STEPS_SUPERSEDED if overwrite else None,
+        writer=writer,
+        job=_job(),
     )
-    if overwrite:
-        return _reopened(store, stream, request, "replacing", first, request.config)
-    config = {**store.load_json(record, "config"), **request.config}
-    return _reopened(store, stream, request, "resuming", first, config, resumed=True)
+    word = "replacing" if overwrite else "resuming"
+    return _reopened(store, stream, request, word, first, resumed=not overwrite)
 
 
 def _rewound(store: Store, request: Request, target: str) -> Run:
     record, step = _point(store, request.project, target)
     stream = store.continue_run(record, "rewind", first_step=step + 1, keep_step=step)
-    config = {**store.load_json(record, "config"), **request.config}
-    return _reopened(
-        store, stream, request, "rewinding", step + 1, config, resumed=True
-    )
+    return _reopened(store, stream, request, "rewinding", step + 1, resumed=True)
 
 
 def _reopened(
@@ -225,36 +227,44 @@ def _reopened(
     request: Request,
     word: str,
     first: int,
-    config: Mapping[str, JSONValue],
     *,
-    resumed: bool = False,
+    resumed: bool,
 ) -> Run:
-    """A run's next epoch: what `init` names anew replaces what it was."""
-    settings = request.settings
-    store.save_config(stream.run_pk, config)
+    """A run's next epoch; one that does not resume forgets the earlier config."""
     record = runs.read(store.catalog.reader, stream.run_pk)
+    if not resumed:
+        known = store.load_json(record, "config")
+        removed = [key for key in known if key not in request.config]
+        _edits.change_config(store, record.pk, {}, removed, durable=False)
+    config = _apply(store, record, request)
+    word = f"{word} (from step {first})"
+    return _opened(store, stream, request, word, first, config, resumed=resumed)
+
+
+def _apply(store: Store, record: RunRecord, request: Request) -> dict[str, JSONValue]:
+    """What `init` names anew is added to what a run is; returns its config."""
+    settings = request.settings
     wanted = {
         "name": settings["run_name"], "notes": settings["notes"],
         "group": settings["run_group"], "job_type": settings["job_type"],
     }  # fmt: skip
     changes = {k: v for k, v in wanted.items() if v and v != getattr(record, k)}
     if changes:
-        record = store.edit(record, changes)
-    tags = [*record.tags, *_names.tags(settings["tags"])]
-    if len(tags) > len(record.tags):
-        store.save_tags(record, tuple(dict.fromkeys(tags)))
-    word = f"{word} (from step {first})"
-    return _opened(store, stream, request, word, first, config, resumed=resumed)
+        _edits.change_fields(store, record, changes)
+    tags = [tag for tag in _names.tags(settings["tags"]) if tag not in record.tags]
+    if tags:
+        _edits.change_tags(store, record, tags)
+    return _edits.change_config(store, record.pk, request.config, durable=False)
 
 
 def _joined(store: Store, record: RunRecord, request: Request, rank: int | None) -> Run:
-    writer = request.label or _writer_name(request, rank, shared=True)
+    writer = _writer_name(request, rank, shared=True)
     if rank is None and request.label is None:
         writer = f"writer-{_ids.op_id()[:6]}"
-    stream = store.join_run(record, writer[:MAX_WRITER_BYTES])
+    stream = store.join_run(record, writer)
     first = 0 if record.last_step is None else record.last_step + 1
-    config = store.load_json(record, "config")
-    word = f"joining as {writer}"
+    config = _apply(store, record, request)
+    word = f"joining as {stream.identity.writer}"
     return _opened(store, stream, request, word, first, config, role="joined")
 
 
@@ -280,9 +290,9 @@ def _opened(
 
 
 def _writer_name(request: Request, rank: int | None, shared: bool) -> str:
-    if shared and rank:
-        return f"rank-{rank}"
-    return request.label or "primary"
+    if request.label is not None:
+        return _names.writer(request.label)
+    return f"rank-{rank}" if shared and rank else "primary"
 
 
 def _group(settings: Settings, rank: int | None) -> str | None:
@@ -296,6 +306,10 @@ def _group(settings: Settings, rank: int | None) -> str | None:
         stacklevel=6,
     )
     return group
+
+
+def _text(value: str | None, what: str) -> str | None:
+    return None if value is None else _names.text(value, what)
 
 
 def _fork_point(store: Store, project: str, target: str) -> Parent:
@@ -322,11 +336,23 @@ def _point(store: Store, project: str, target: str) -> tuple[RunRecord, int]:
             )
         return record, int(text)
     for row in store.logs.scan(record, [key]).dicts(record.started_us):
-        if key in row and str(row[key]) == text:
+        if key in row and _same(row[key], text):
             return record, int(row["_step"])
     raise RunNotFoundError(
         f"Run {name!r} never logged {key} = {text}.", hint="Check it with `metric get`."
     )
+
+
+def _same(value: JSONValue, text: str) -> bool:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return value == float(text)
+        except ValueError:
+            return False
+    return str(value) == text
+
+
+# Ranks and scripts
 
 
 def _rank() -> int | None:
@@ -337,13 +363,37 @@ def _rank() -> int | None:
     return int(text) if text.isdigit() else None
 
 
+def _job() -> str | None:
+    """What the ranks of one torchrun launch have in common, or None outside one."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    if run is None:
+        return None
+    names = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    facts = [run, *(os.environ.get(name, "") for name in names)]
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        # On one node the launcher is every rank's parent; its id tells a launch from
+        # the next one of the same default name.
+        facts.append(str(os.getppid()))
+    return ":".join(facts)
+
+
+def _is_late(store: Store, record: RunRecord, rank: int | None) -> bool:
+    """Whether a further rank comes when the others have finished their part."""
+    job = _job()
+    return bool(rank) and job is not None and runs.job_of(
+        store.catalog.reader, record
+    ) == job  # fmt: skip
+
+
 def _identity() -> str:
-    """What `resume="auto"` compares: host, script, arguments, directory."""
+    """What `resume="auto"` compares: host, script, arguments, directory, rank."""
     import hashlib
 
     try:
         here = str(Path.cwd())
+        script = str(Path(sys.argv[0]).resolve()) if sys.argv and sys.argv[0] else ""
     except OSError:
-        here = ""
-    facts = "\0".join([os.uname().nodename, here, *sys.argv])
-    return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        here = script = ""
+    facts = [os.uname().nodename, here, script, *sys.argv[1:], str(_rank() or "")]
+    text = "\0".join(facts)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -1,9 +1,9 @@
 """The Store: Catalog, logs, blobs and locks under one directory.
 
 The write order lives here and only here. A run starts: directory, lock file (locked
-before it can be seen), then one transaction. A run ends: seal and fdatasync of the
-log, then one durable transaction. Whatever is interrupted, the lock is free and the
-next reader recovers the run from its log.
+before it can be seen), then one transaction. A run ends: the log is sealed and
+synced, then one durable transaction. Whatever is interrupted, the lock is free and
+the next reader recovers the run from its log.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _clock, _files, _ids, _json, _locks, _settings
+from wanllmdb import _clock, _files, _ids, _json, _layout, _locks, _settings
 from wanllmdb._blobs import Blobs
 from wanllmdb._catalog import events, migrations, runs, streams, values
 from wanllmdb._catalog import files as run_files
-from wanllmdb._catalog.connection import Database
+from wanllmdb._catalog.connection import Database, read_stamp
 from wanllmdb._catalog.schema import JSON_LIMIT
 from wanllmdb._debuglog import DebugLog, operation
 from wanllmdb._metrics import decode
 from wanllmdb._metrics.fold import Fold
-from wanllmdb._metrics.summary import DELETED, summarise
-from wanllmdb._runlog import BLOB_TYPE, RunLogs
-from wanllmdb.errors import NewerStoreError, RunActiveError, StoreUnavailableError
+from wanllmdb._metrics.summary import summarise
+from wanllmdb._runlog import RunLogs, Sums
+from wanllmdb.errors import IntegrityError, RunActiveError
 from wanllmdb.types import (
     Alert,
     Damage,
+    End,
     JSONValue,
     Kind,
     Location,
@@ -43,7 +44,8 @@ from wanllmdb.types import (
     StreamIdentity,
 )
 
-FORMAT_LINE = "wanllmdb store 1\n"
+_CHILD_PREFIXES = ("fork", "spawn")
+"""What stands in the lock file of a child's stream, which the Catalog does not know."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,25 @@ class OpenStream:
     uid: str
     identity: StreamIdentity
     lock: _locks.FileLock
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """Config or summary, ready to be written; too large a text is a blob already."""
+
+    value: Mapping[str, JSONValue]
+    text: str
+    blob: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a run came to, ready to be written."""
+
+    summary: _Document
+    keys: values.KeyRows
+    last_step: int | None
+    damage: Sequence[Damage] | None
 
 
 class Store:
@@ -71,26 +92,22 @@ class Store:
     def __init__(self, location: Location, *, create: bool = True) -> None:
         self.path = location.path
         self.reason = location.reason
-        self.live = self.path / "live"
-        self.tmp = self.path / "tmp"
-        self.lock_dir = self.path / "locks"
-        self.network = False
-        writable = self._prepare_directories(create)
+        self.read_only = not _layout.prepare(self.path, create=create)
+        self.tmp = self.path / _layout.TMP
+        self.lock_dir = self.path / _layout.LOCKS
         self.debug = DebugLog(self.path / "logs")
-        self.network = _settings.is_network_store(self.path)
-        self.catalog = Database(
-            self.path / "catalog.db",
-            self.lock_dir,
-            wal=not self.network,
-            read_only=not writable,
-        )
-        self.read_only = not writable
-        if writable:
-            migrations.prepare(self.catalog, self.path / "catalog.db", self.lock_dir)
-        else:
-            migrations.version_of(self.catalog.reader, self.path / "catalog.db")
+        self.network = _layout.is_on_network(self.path)
         self.blobs = Blobs(self.path / "blobs", self.tmp)
-        self.logs = RunLogs(self.live, self.catalog, self.blobs)
+        catalog = self.path / _layout.CATALOG
+        self.catalog = Database(
+            catalog, self.lock_dir, wal=not self.network, read_only=self.read_only,
+            load_blob=self.blobs.get,
+        )  # fmt: skip
+        if self.read_only:
+            migrations.check(read_stamp(self.catalog.reader), catalog)
+        else:
+            migrations.prepare(self.catalog, catalog, self.lock_dir)
+        self.logs = RunLogs(self.path / _layout.LIVE, self.catalog, self.blobs)
 
     def close(self) -> None:
         """Close the Catalog; runs of this process must be finished first."""
@@ -112,58 +129,81 @@ class Store:
         with operation(None if self.read_only else self.debug, name) as op:
             yield op
 
-    # Writing runs
+    # Beginning to write
 
-    def create_run(self, new: NewRun, *, writer: str = "primary") -> OpenStream:
+    def create_run(
+        self, new: NewRun, *, writer: str = "primary", job: str | None = None
+    ) -> OpenStream:
         """Start a new run; survives kill -9 on return.
 
         Raises:
             RunExistsError: a run of that id exists in the project.
         """
         stream = self._open_stream(new.uid, 1, writer)
-        try:
-            with self.catalog.transaction(durable=False) as connection:
-                pk = runs.insert(connection, new, os.getpid())
-                kind = "fork" if new.parent else "init"
-                first = new.parent.step + 1 if new.parent else 0
-                runs.add_epoch(connection, pk, kind, os.getpid(), first_step=first)
-                streams.add(connection, pk, stream.identity, creator=True)
-                self._write_json(connection, pk, "config", new.config)
-        except BaseException:
-            stream.lock.release(unlink=True)
-            raise
+        config = self._document(new.config)
+        kind = "fork" if new.parent else "init"
+        first = new.parent.step + 1 if new.parent else 0
+        with (
+            _released_on_error(stream),
+            self.catalog.transaction(durable=False) as connection,
+        ):
+            pk = runs.insert(connection, new, os.getpid())
+            runs.add_epoch(connection, pk, kind, os.getpid(), first_step=first, job=job)
+            streams.add(connection, pk, stream.identity, creator=True)
+            _put_document(connection, pk, "config", config)
         stream.run_pk = pk
         return stream
 
     def continue_run(
-        self, record: RunRecord, kind: str, *, first_step: int, keep_step: int | None
+        self,
+        record: RunRecord,
+        kind: str,
+        *,
+        first_step: int,
+        keep_step: int | None,
+        writer: str = "primary",
+        job: str | None = None,
     ) -> OpenStream:
         """Open the next epoch of a run that nobody writes.
 
         Raises:
             RunActiveError: a live process, this one included, writes to it.
         """
-        stream = self._open_stream(record.uid, record.epoch + 1, "primary")
-        try:
-            with self.catalog.transaction(durable=False) as connection:
-                # Decided inside the transaction: of two processes that got here at
-                # once, the second one sees the first one's lock.
-                self._refuse_if_live(record, except_token=stream.identity.token)
-                epoch = runs.add_epoch(
-                    connection, record.pk, kind, os.getpid(),
-                    first_step=first_step, keep_step=keep_step,
-                )  # fmt: skip
-                identity = StreamIdentity(stream.identity.token, epoch, "primary")
-                streams.add(connection, record.pk, identity, creator=True)
-        except BaseException:
-            stream.lock.release(unlink=True)
-            raise
-        return OpenStream(record.pk, record.uid, identity, stream.lock)
+        stream = self._open_stream(record.uid, record.epoch + 1, writer)
+        with (
+            _released_on_error(stream),
+            self.catalog.transaction(durable=False) as connection,
+        ):
+            # Decided inside the transaction: of two processes that got here at once,
+            # the second one sees the stream that the first one registered.
+            self._refuse_if_live(connection, record, stream)
+            epoch = runs.add_epoch(
+                connection, record.pk, kind, os.getpid(), first_step=first_step,
+                keep_step=keep_step, job=job,
+            )  # fmt: skip
+            if kind == "overwrite":
+                values.forget_definitions(connection, record.pk)
+            stream.identity = StreamIdentity(stream.identity.token, epoch, writer)
+            streams.add(connection, record.pk, stream.identity, creator=True)
+        stream.run_pk = record.pk
+        return stream
 
     def join_run(self, record: RunRecord, writer: str) -> OpenStream:
-        """Open a further stream of a run that others write too."""
+        """Open a further stream of a run that others write too.
+
+        A writer's name that a living process has already gets a suffix: rows of
+        different writers never merge.
+        """
         stream = self._open_stream(record.uid, record.epoch, writer)
-        with self.catalog.transaction(durable=False) as connection:
+        with (
+            _released_on_error(stream),
+            self.catalog.transaction(durable=False) as connection,
+        ):
+            now = runs.read(connection, record.pk)
+            if writer in self._live_writers(connection, now):
+                writer = f"{writer[:9]}-{stream.identity.token[:6]}"
+            runs.revive(connection, now)
+            stream.identity = StreamIdentity(stream.identity.token, now.epoch, writer)
             streams.add(connection, record.pk, stream.identity, creator=False)
         stream.run_pk = record.pk
         return stream
@@ -177,117 +217,138 @@ class Store:
         stream.run_pk = record.pk
         return stream
 
-    def others_alive(self, stream: OpenStream) -> bool:
-        """Whether other living processes write to the run of a stream."""
-        return any(
-            path != stream.lock.path and _locks.is_held(path)
-            for path in self.lock_files(stream.uid)
-        )
+    # Ending
 
-    def has_others(self, stream: OpenStream) -> bool:
-        """Whether the run of a stream has others, of living writers or not."""
-        found = decode.list_segments(self.run_dir(stream.uid), Kind.METRICS)
-        return bool(set(found) - {stream.identity.token})
-
-    def end_run(
-        self,
-        stream: OpenStream,
-        state: State,
-        *,
-        exit_code: int,
-        error: str | None,
-        losses: Losses,
-        fold: Fold | None,
+    def end_stream(
+        self, stream: OpenStream, end: End, losses: Losses, fold: Fold | None
     ) -> None:
-        """Store how a run ended and what it came to; survives a power cut on return.
+        """Store how a stream ended; the last one out ends the run.
+
+        Survives a power cut on return: the log is synced first.
 
         Args:
-            stream: The closed stream of its creator.
-            state: How it ended.
-            exit_code: 0 for success.
-            error: The exception's text, if one ended it.
+            stream: Closed by its writer.
+            end: How it ended.
             losses: What could not be kept as it was logged.
-            fold: The sums of the stream, if it is the run's only one.
+            fold: The sums of the stream's rows, if they are certain.
         """
+        try:
+            self.logs.sync(stream.uid)
+        except OSError as error:  # the end is stored all the same
+            self.debug.survived("sync", error)
         record = runs.read(self.catalog.reader, stream.run_pk)
-        damage: list[Damage] = []
-        if fold is None or fold.overlaps or losses.rows or record.epoch > 1:
-            fold, damage = self.logs.fold(record)
+        numbers = None
+        if not self.others_alive(stream):
+            numbers = self.numbers(record, self._sums(record, stream, losses, fold))
         with self.catalog.transaction(durable=True) as connection:
-            self.write_numbers(connection, record, fold, damage)
+            streams.close(connection, stream.identity.token, end)
             runs.add_losses(connection, record.pk, losses)
-            streams.close(connection, stream.identity.token, exit_code)
-            runs.set_ended(
-                connection, record.pk, state, ended_us=_clock.now_us(),
-                exit_code=exit_code, error=error,
-            )  # fmt: skip
+            # Asked again: somebody may have joined while the log was summed up.
+            ends = numbers is not None and not self.others_alive(stream)
+            if ends and numbers is not None:
+                self._conclude(connection, record, numbers)
         stream.lock.release(unlink=True)
+        if not ends:
+            try:
+                self.end_if_left(record.pk)
+            except OSError as error:  # recovery ends it
+                self.debug.survived("end", error)
 
-    def leave_run(self, stream: OpenStream, exit_code: int, losses: Losses) -> None:
-        """Close a joined stream; the last one out ends a run whose creator has left."""
-        with self.catalog.transaction(durable=True) as connection:
-            streams.close(connection, stream.identity.token, exit_code)
-            runs.add_losses(connection, stream.run_pk, losses)
+    def end_child_stream(self, stream: OpenStream) -> None:
+        """Let go of a child's stream; the last one out ends the run."""
+        self.logs.sync(stream.uid)
         stream.lock.release(unlink=True)
         self.end_if_left(stream.run_pk)
 
     def end_if_left(self, pk: int) -> bool:
-        """End a shared run when its creator finished and no stream is locked."""
+        """End a run whose creator finished, if no process writes to it any more."""
         record = runs.read(self.catalog.reader, pk)
-        ends = streams.ends(self.catalog.reader, pk, record.epoch)
-        creators_left = all(end.closed for end in ends if end.creator)
-        if not creators_left or self.is_live(record) or record.state != State.RUNNING:
+        if not self.is_left(self.catalog.reader, record):
             return False
-        worst = max((end.exit_code for end in ends), default=0)
-        fold, damage = self.logs.fold(record)
+        ends = streams.ends(self.catalog.reader, pk, record.epoch)
+        if not all(stream.end for stream in ends if stream.creator):
+            return False
+        numbers = self.numbers(record, self.logs.sums(record))
         with self.catalog.transaction(durable=True) as connection:
             if not self.is_left(connection, record):
                 return False
-            self.write_numbers(connection, record, fold, damage)
-            state = State.FAILED if worst else State.FINISHED
-            runs.set_ended(
-                connection, pk, state, ended_us=_clock.now_us(), exit_code=worst
-            )
+            self._conclude(connection, record, numbers)
         return True
 
-    def save_numbers(self, pk: int, fold: Fold) -> None:
-        """Store the summary of a live run, so that lists can show it."""
-        record = runs.read(self.catalog.reader, pk)
-        with self.catalog.transaction(durable=False) as connection:
-            self.write_numbers(connection, record, fold)
-
-    def edit_summary(self, pk: int, new: Mapping[str, JSONValue]) -> None:
-        """Change the stored summary of a run that ended."""
+    def amend_end(self, stream: OpenStream, end: End) -> None:
+        """Correct how a stream, and its run with it, ended."""
         with self.catalog.transaction(durable=True) as connection:
-            record = runs.read(connection, pk)
-            before = self.load_json(record, "summary")
-            after = {**before, **new}
-            after = {key: value for key, value in after.items() if value != DELETED}
-            self._write_json(connection, pk, "summary", after)
-            events.record(
-                connection, "summary", "run", record.uid,
-                before={key: before.get(key) for key in new}, after=dict(new),
-            )  # fmt: skip
-            names = [f"summary.{key}" for key in new]
-            events.touch_fields(connection, "run", record.uid, names)
+            record = runs.read(connection, stream.run_pk)
+            streams.close(connection, stream.identity.token, end)
+            if record.state is not State.RUNNING:
+                self._set_ended(connection, record)
 
-    def save_config(self, pk: int, config: Mapping[str, JSONValue]) -> None:
-        """Store a run's config."""
-        with self.catalog.transaction(durable=False) as connection:
-            before = runs.read(connection, pk)
-            old = self.load_json(before, "config")
-            self._write_json(connection, pk, "config", config)
-            changed = sorted(
-                k for k in {*old, *config} if old.get(k, _json) != config.get(k, _json)
-            )
-            if changed:
-                events.record(
-                    connection, "config", "run", before.uid,
-                    before={k: old[k] for k in changed if k in old},
-                    after={k: config[k] for k in changed if k in config},
-                )  # fmt: skip
-                names = [f"config.{key}" for key in changed]
-                events.touch_fields(connection, "run", before.uid, names)
+    def _conclude(self, connection: Any, record: RunRecord, numbers: Numbers) -> None:
+        self.write_numbers(connection, record.pk, numbers)
+        self._set_ended(connection, record)
+
+    def _set_ended(self, connection: Any, record: RunRecord) -> None:
+        """A run ends as the worst of its writers did; one that died has failed."""
+        dead = End(State.FAILED, 1, "a writer died")
+        streams_of = streams.ends(connection, record.pk, record.epoch)
+        worst = max(
+            (stream.end or dead for stream in streams_of),
+            key=lambda end: end.exit_code,
+            default=End(State.FINISHED),
+        )
+        runs.set_ended(connection, record.pk, worst, ended_us=_clock.now_us())
+
+    def _sums(
+        self, record: RunRecord, stream: OpenStream, losses: Losses, fold: Fold | None
+    ) -> Sums:
+        """The run's sums: those of the stream, where it is all that there is."""
+        alone = record.epoch == 1 and record.parent is None
+        if fold is None or fold.overlaps or losses.rows or not alone:
+            return self.logs.sums(record)
+        if self.has_others(stream):
+            return self.logs.sums(record)
+        return Sums(fold, damage=[])
+
+    # Numbers
+
+    def numbers(self, record: RunRecord, sums: Sums) -> Numbers:
+        """What a run came to, made ready before a transaction begins."""
+        definitions = values.read_definitions(self.catalog.reader, record.pk)
+        summary = {}
+        for key, value in summarise(sums.own, definitions, record.started_us).items():
+            try:
+                summary[key] = self.logs.resolve(value)
+            except (IntegrityError, OSError) as error:  # its blob is lost, not the run
+                self.debug.survived(f"summary of {record.run_id}", error)
+        return Numbers(
+            self._document(summary),
+            values.key_rows(sums.stats(), definitions),
+            sums.last_step,
+            sums.damage,
+        )
+
+    def write_numbers(self, connection: Any, pk: int, numbers: Numbers) -> None:
+        """Write what a run came to, inside a transaction."""
+        _put_document(connection, pk, "summary", numbers.summary)
+        values.set_keys(connection, pk, numbers.keys)
+        runs.set_last_step(connection, pk, numbers.last_step)
+        if numbers.damage is not None:
+            text = "; ".join(str(item) for item in numbers.damage) or None
+            runs.set_damage(connection, pk, text)
+
+    def save_numbers(self, pk: int, sums: Sums, timeout: float | None = None) -> None:
+        """Store what a run has come to so far, so that lists can show it.
+
+        Raises:
+            StoreLockedError: others wrote for `timeout` seconds.
+        """
+        record = runs.read(self.catalog.reader, pk)
+        self.logs.add_edits(sums.own, record)
+        numbers = self.numbers(record, sums)
+        with self.catalog.transaction(durable=False, timeout=timeout) as connection:
+            self.write_numbers(connection, pk, numbers)
+
+    # What a run says of itself
 
     def save_environment(self, pk: int, facts: Mapping[str, JSONValue]) -> None:
         """Store what was captured of a run's surroundings."""
@@ -306,63 +367,33 @@ class Store:
         with self.catalog.transaction(durable=True) as connection:
             run_files.add_alert(connection, pk, alert)
 
-    def save_tags(self, record: RunRecord, tags: Sequence[str]) -> RunRecord:
-        """Give a run these tags and no others; return it as it is then."""
-        with self.catalog.transaction(durable=True) as connection:
-            before = runs.read(connection, record.pk).tags
-            gone = [tag for tag in before if tag not in tags]
-            runs.remove_tags(connection, record.pk, gone)
-            runs.add_tags(connection, record.pk, tags)
-            if set(before) != set(tags):
-                events.record(
-                    connection, "tags", "run", record.uid,
-                    before=list(before), after=list(tags),
-                )  # fmt: skip
-                events.touch_fields(connection, "run", record.uid, ["tags"])
-        return runs.read(self.catalog.reader, record.pk)
-
-    def edit(self, record: RunRecord, changes: Mapping[str, str | None]) -> RunRecord:
-        """Change name, notes, group or job type; return the run as it is then."""
-        with self.catalog.transaction(durable=True) as connection:
-            runs.update(connection, record, changes)
-        return runs.read(self.catalog.reader, record.pk)
-
-    def amend_end(
-        self, pk: int, state: State, exit_code: int, error: str | None
-    ) -> None:
-        """Correct how a run ended."""
-        with self.catalog.transaction(durable=True) as connection:
-            runs.set_ended(
-                connection, pk, state, ended_us=_clock.now_us(), exit_code=exit_code,
-                error=error,
-            )  # fmt: skip
-
-    def spill(self, pk: int, text: bytes) -> JSONValue:
+    def spill(self, pk: int, text: bytes) -> _json.BlobRef:
         """Store a value too large for a frame as a blob; return what stands for it."""
         digest = self.blobs.put_bytes(text)
         with self.catalog.transaction(durable=False) as connection:
             run_files.refer(connection, pk, digest)
-        return {"_type": BLOB_TYPE, "digest": digest, "size": len(text)}
+        return _json.BlobRef(digest, len(text))
 
-    # Liveness
+    def write_json(
+        self, connection: Any, pk: int, scope: str, value: Mapping[str, JSONValue]
+    ) -> None:
+        """Write config or summary inside a transaction."""
+        _put_document(connection, pk, scope, self._document(value))
 
-    def is_live(self, record: RunRecord) -> bool:
-        """Whether any living process holds a stream of the run."""
-        return any(_locks.is_held(path) for path in self.lock_files(record.uid))
+    def load_json(self, record: RunRecord, scope: str) -> dict[str, JSONValue]:
+        """A run's config or summary."""
+        config = scope == "config"
+        blob = record.config_blob if config else record.summary_blob
+        text: str | bytes = record.config_json if config else record.summary_json
+        if blob is not None:
+            text = self.blobs.get(blob)
+        value: dict[str, JSONValue] = _json.loads(text)
+        return value
 
-    def is_left(self, connection: Any, record: RunRecord) -> bool:
-        """Whether a run still counts as running, in the same epoch, with no writer.
-
-        Asked inside the transaction that ends it: whoever goes on with a run holds a
-        lock before it opens the next epoch.
-        """
-        now = runs.read(connection, record.pk)
-        same = now.state is State.RUNNING and now.epoch == record.epoch
-        return same and not self.is_live(record)
-
-    def lock_files(self, uid: str) -> list[Path]:
-        """The liveness locks of a run's writers, living or dead."""
-        return list(self.run_dir(uid).glob("*.lock"))
+    def _document(self, value: Mapping[str, JSONValue]) -> _Document:
+        text = _json.dumps(dict(value))
+        blob = self.blobs.put_bytes(text.encode()) if len(text) > JSON_LIMIT else None
+        return _Document(value, text, blob)
 
     def ingest_files(self, record: RunRecord) -> None:
         """Store what lies in the run's directory of files as blobs."""
@@ -410,50 +441,69 @@ class Store:
         """The files stored with a run, by name."""
         return run_files.read(self.catalog.reader, pk)
 
-    def load_json(self, record: RunRecord, scope: str) -> dict[str, JSONValue]:
-        """A run's config or summary."""
-        config = scope == "config"
-        blob = record.config_blob if config else record.summary_blob
-        text: str | bytes = record.config_json if config else record.summary_json
-        if blob is not None:
-            text = self.blobs.get(blob)
-        value: dict[str, JSONValue] = _json.loads(text)
-        return value
+    # Liveness
 
-    def write_numbers(
-        self,
-        connection: Any,
-        record: RunRecord,
-        fold: Fold,
-        damage: Sequence[Damage] | None = None,
-    ) -> None:
-        """Write what a run's log came to, inside a transaction.
+    def is_live(self, record: RunRecord) -> bool:
+        """Whether any living process holds a stream of the run."""
+        return any(_locks.is_held(path) for path in self.lock_files(record.uid))
 
-        Args:
-            connection: The transaction's.
-            record: The run.
-            fold: The sums of its rows.
-            damage: What is no frame, if its log was read.
+    def is_left(self, connection: Any, record: RunRecord) -> bool:
+        """Whether a run still counts as running, in the same epoch, with no writer.
+
+        Asked inside the transaction that ends it: whoever goes on with a run holds a
+        lock before it opens the next epoch.
         """
-        definitions = values.read_definitions(connection, record.pk)
-        summary = summarise(fold, definitions, record.started_us)
-        summary = {key: self.logs.resolve(value) for key, value in summary.items()}
-        self._write_json(connection, record.pk, "summary", summary)
-        values.set_keys(connection, record.pk, fold.stats(), definitions)
-        runs.set_last_step(connection, record.pk, fold.last_step)
-        if damage is not None:
-            text = "; ".join(str(item) for item in damage) or None
-            runs.set_damage(connection, record.pk, text)
+        now = runs.read(connection, record.pk)
+        same = now.state is State.RUNNING and now.epoch == record.epoch
+        return same and not self.is_live(record)
 
-    def _write_json(
-        self, connection: Any, pk: int, scope: str, value: Mapping[str, JSONValue]
+    def others_alive(self, stream: OpenStream) -> bool:
+        """Whether other living processes write to the run of a stream.
+
+        Where the system cannot say (no descriptor is free) they are taken to live:
+        then the run is left to recovery.
+        """
+        try:
+            return any(
+                path != stream.lock.path and _locks.is_held(path)
+                for path in self.lock_files(stream.uid)
+            )
+        except OSError as error:
+            self.debug.survived("liveness", error)
+            return True
+
+    def has_others(self, stream: OpenStream) -> bool:
+        """Whether the run of a stream has others, living or not, or edits."""
+        directory = self.run_dir(stream.uid)
+        found = set(decode.list_segments(directory, Kind.METRICS))
+        edits = decode.list_segments(directory, Kind.EDITS)
+        return bool(edits or found - {stream.identity.token})
+
+    def lock_files(self, uid: str) -> list[Path]:
+        """The liveness locks of a run's writers, living or dead."""
+        return list(self.run_dir(uid).glob("*.lock"))
+
+    def _live_writers(self, connection: Any, record: RunRecord) -> set[str]:
+        known = streams.identities(connection, record.pk)
+        held = [p.stem for p in self.lock_files(record.uid) if _locks.is_held(p)]
+        return {known[token].writer for token in held if token in known}
+
+    def _refuse_if_live(
+        self, connection: Any, record: RunRecord, own: OpenStream
     ) -> None:
-        text = _json.dumps(dict(value))
-        blob = None
-        if len(text) > JSON_LIMIT:
-            blob = self.blobs.put_bytes(text.encode())
-            run_files.refer(connection, pk, blob)
-        values.set_json(connection, pk, scope, value, text, blob)
+        known = streams.identities(connection, record.pk)
+        for path in self.lock_files(record.uid):
+            if path == own.lock.path or not _locks.is_held(path):
+                continue
+            # A lock that the Catalog does not know is a child's, or that of somebody
+            # who wants to go on with the run too, and will be refused in turn.
+            if path.stem in known or _is_childs(path):
+                raise RunActiveError(
+                    f"Run {record.project}/{record.run_id} is being written by pid"
+                    f" {record.pid} on {record.host}.",
+                    hint="Wait for it, or join it with init(id=..., shared=True).",
+                    run=record.run_id, pid=record.pid, host=record.host,
+                )  # fmt: skip
 
     def _open_stream(self, uid: str, epoch: int, writer: str) -> OpenStream:
         directory = self.run_dir(uid)
@@ -468,48 +518,6 @@ class Store:
         )
         return OpenStream(0, uid, StreamIdentity(token, epoch, writer), lock)
 
-    def _refuse_if_live(self, record: RunRecord, except_token: str) -> None:
-        for path in self.lock_files(record.uid):
-            if path.stem != except_token and _locks.is_held(path):
-                raise RunActiveError(
-                    f"Run {record.project}/{record.run_id} is being written by pid"
-                    f" {record.pid} on {record.host}.",
-                    hint="Wait for it, or join it with init(id=..., shared=True).",
-                    run=record.run_id, pid=record.pid, host=record.host,
-                )  # fmt: skip
-
-    def _prepare_directories(self, create: bool) -> bool:
-        """Check or make the directory; False if it can only be read."""
-        marker = self.path / _settings.FORMAT_FILE
-        try:
-            if not marker.exists():
-                if not create:
-                    raise StoreUnavailableError(
-                        f"There is no Store at {self.path}.",
-                        hint="Record a run first, or set WANLLMDB_DIR.",
-                        path=str(self.path),
-                    )
-                self._create(marker)
-            else:
-                _check_format(marker)
-            for directory in (self.live, self.tmp, self.lock_dir):
-                directory.mkdir(mode=0o700, exist_ok=True)
-        except NotADirectoryError as error:
-            raise _files.explain_os_error(error, self.path) from error
-        except OSError as error:
-            if marker.exists() and (self.path / "catalog.db").exists():
-                return False
-            raise _files.explain_os_error(error, self.path) from error
-        return os.access(self.path, os.W_OK)
-
-    def _create(self, marker: Path) -> None:
-        _files.make_private_dir(self.path)
-        for directory in (self.tmp, self.live, self.lock_dir):
-            _files.make_private_dir(directory)
-        # Its own .gitignore: a Store inside a repository is never committed.
-        (self.path / ".gitignore").write_text("*\n")
-        _files.write_durably(marker, FORMAT_LINE.encode(), self.tmp)
-
 
 def open_store(
     explicit: str | os.PathLike[str] | None = None, *, create: bool = False
@@ -518,17 +526,26 @@ def open_store(
     return Store(_settings.find_store(explicit), create=create)
 
 
-def _check_format(marker: Path) -> None:
-    line = marker.read_text("utf-8", "replace")
-    name, _, version = line.strip().rpartition(" ")
-    if name != "wanllmdb store" or not version.isdigit():
-        raise StoreUnavailableError(
-            f"{marker} is not the FORMAT file of a Store.",
-            hint="Point WANLLMDB_DIR at another directory.",
-        )
-    if int(version) > 1:
-        raise NewerStoreError(
-            f"The Store at {marker.parent} has format {version}; this wanllmdb"
-            " knows 1.",
-            hint="Upgrade wanllmdb: pip install -U wanllmdb",
-        )
+@contextmanager
+def _released_on_error(stream: OpenStream) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        stream.lock.release(unlink=True)
+        raise
+
+
+def _put_document(connection: Any, pk: int, scope: str, document: _Document) -> None:
+    if document.blob is not None:
+        run_files.refer(connection, pk, document.blob)
+    values.set_json(connection, pk, scope, document.value, document.text, document.blob)
+
+
+def _is_childs(lock: Path) -> bool:
+    """Whether a lock file is that of a forked or spawned child's stream."""
+    if _locks.is_owned(lock):  # never opened in the process that holds it
+        return False
+    try:
+        return json.loads(lock.read_bytes())["writer"] in _CHILD_PREFIXES
+    except (OSError, ValueError, KeyError):
+        return False

@@ -22,10 +22,20 @@ MAX_LIST_ARRAY = 32
 """Arrays of up to this many elements stay lists; larger ones become histograms."""
 HISTOGRAM_BINS = 64
 RESERVED = frozenset({"_step", "_timestamp", "_runtime", "_writer"})
+MAX_KEY_BYTES = 4096
 _REPR_CHARS = 200
 
 Complain = Callable[[str, str], None]
 """Told (key, what was done and why) of each value that could not be kept."""
+
+_UNKNOWN = object()
+"""Stands for a value that has no JSON form."""
+
+_Ancestors = tuple[int, ...]
+"""The ids of the containers around a value: none may hold itself."""
+
+
+# Rows
 
 
 def metric_row(data: Mapping[Any, Any], complain: Complain) -> dict[str, Any]:
@@ -35,23 +45,25 @@ def metric_row(data: Mapping[Any, Any], complain: Complain) -> dict[str, Any]:
     repr and bad keys are left out, each with a complaint.
     """
     row: dict[str, Any] = {}
-    _flatten(data, "", row, complain, 0)
+    _flatten(data, "", row, complain, (id(data),))
     return row
 
 
 def _flatten(
     data: Mapping[Any, Any], prefix: str, row: dict[str, Any], complain: Complain,
-    depth: int,
+    around: _Ancestors,
 ) -> None:  # fmt: skip
     for raw, value in data.items():
         key = _key(raw, prefix, complain)
         if key is None:
             continue
         if isinstance(value, Mapping) and value.get("_type") is None:
-            if depth >= MAX_DEPTH:
+            if id(value) in around:
+                complain(key, "a mapping inside itself; left out")
+            elif len(around) > MAX_DEPTH:
                 complain(key, f"nested deeper than {MAX_DEPTH} levels; left out")
             else:
-                _flatten(value, key + ".", row, complain, depth + 1)
+                _flatten(value, key + ".", row, complain, (*around, id(value)))
             continue
         if key in row:
             complain(key, "given twice in one call; the last one is kept")
@@ -59,71 +71,73 @@ def _flatten(
 
 
 def _key(raw: Any, prefix: str, complain: Complain) -> str | None:
-    key = raw
-    if not isinstance(raw, str):
-        key = str(raw)
+    key = prefix + (raw if isinstance(raw, str) else _text_of_key(raw))
+    if type(raw) is not str and not isinstance(raw, str):
         complain(key, f"a key of type {type(raw).__name__} was made text")
     try:
-        key = _names.text(prefix + key, "key")
+        key = _names.text(key, "key")
     except InvalidNameError as error:
-        complain(repr(raw)[:40], f"{error.message} left out")
+        complain(ascii(key)[:40], f"{error.message} left out")
         return None
     if not key.strip() or key in RESERVED:
         complain(key, "an empty or reserved key; left out")
         return None
-    if len(key.encode()) > 4096:
-        complain(key[:40], "a key longer than 4096 bytes; left out")
+    if len(key.encode()) > MAX_KEY_BYTES:
+        complain(key[:40], f"a key longer than {MAX_KEY_BYTES} bytes; left out")
         return None
     return key
+
+
+def _text_of_key(raw: Any) -> str:
+    try:
+        return str(raw)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        return type(raw).__name__
 
 
 def metric_value(key: str, value: Any, complain: Complain) -> Any:
     """One value as it is stored."""
     kind = type(value)
-    if kind in (float, int, bool, str) or value is None:
-        return _bounded(key, value, complain) if kind in (str, int) else value
-    if kind.__module__ == "numpy" and not getattr(value, "shape", ()):
-        return _item(key, value, complain)
-    if hasattr(value, "shape") and hasattr(value, "tolist"):
-        return _array(key, value, complain)
-    stored = to_json(value)
-    if stored is _UNKNOWN:
-        stored = _number(value)
+    if kind in (float, bool) or value is None:
+        return value
+    if kind in (int, str):
+        return _bounded(key, value, complain)
+    try:
+        stored = _stored(value)
+    except Exception as error:  # noqa: BLE001 - foreign tensors may raise anything
+        complain(
+            key, f"a {kind.__name__} that cannot be read ({error}); its text is kept"
+        )
+        return capped_repr(value)
     if stored is _UNKNOWN:
         complain(key, f"a {kind.__name__} cannot be logged; its text is kept")
-        return _capped_repr(value)
-    return _bounded(key, stored, complain)
+        return capped_repr(value)
+    return stored if isinstance(stored, float) else _bounded(key, stored, complain)
 
 
-def _item(key: str, value: Any, complain: Complain) -> Any:
-    item = value.item()
-    if isinstance(item, (bool, int, float)):
-        return item
-    complain(key, f"a {type(value).__name__} cannot be logged; its text is kept")
-    return _capped_repr(value)
+def _stored(value: Any) -> Any:
+    """A value of a foreign type as JSON types; may raise whatever its methods raise."""
+    if type(value).__module__ == "numpy" and not getattr(value, "shape", ()):
+        item = value.item()
+        return item if isinstance(item, (bool, int, float, str)) else _UNKNOWN
+    if hasattr(value, "shape") and hasattr(value, "tolist"):
+        return _array(value)
+    stored = to_json(value)
+    return _number(value) if stored is _UNKNOWN else stored
 
 
-def _array(key: str, value: Any, complain: Complain) -> Any:
+def _array(value: Any) -> Any:
     value = value.detach() if hasattr(value, "detach") else value
     size = math.prod(value.shape)
-    if size == 1:
-        while True:
-            value = value.tolist() if hasattr(value, "tolist") else value
-            if not isinstance(value, list):
-                break
-            value = value[0]
-        if isinstance(value, (bool, int, float)):
-            return value
-        complain(key, f"a {type(value).__name__} cannot be logged; its text is kept")
-        return _capped_repr(value)
     listed = value.tolist()
+    if size == 1:
+        while isinstance(listed, list):
+            listed = listed[0]
+        return to_json(listed)
     if size <= MAX_LIST_ARRAY:
         return to_json(listed)
     numbers = [x for x in _leaves(listed) if isinstance(x, (bool, int, float))]
-    if len(numbers) < size:
-        complain(key, "an array of no numbers cannot be logged; its text is kept")
-        return _capped_repr(value)
-    return histogram(numbers)
+    return _UNKNOWN if len(numbers) < size else histogram(numbers)
 
 
 def _leaves(value: Any) -> Iterable[Any]:
@@ -141,19 +155,27 @@ def histogram(values: Iterable[float], bins: int = HISTOGRAM_BINS) -> dict[str, 
         ``{"_type": "histogram", "values": [count, ...], "bins": [edge, ...]}`` with one
         edge more than counts.
     """
-    numbers = [float(v) for v in values]
-    numbers = [v for v in numbers if math.isfinite(v)]
+    numbers = [v for v in map(_as_float, values) if math.isfinite(v)]
     if not numbers:
         return {"_type": "histogram", "values": [0], "bins": [0.0, 1.0]}
     low, high = min(numbers), max(numbers)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    width = (high - low) / bins
+    # Halves, because the whole range of the extreme floats is beyond a float.
+    width = (high / 2 - low / 2) / bins
     counts = [0] * bins
     for v in numbers:
-        counts[min(int((v - low) / width) if width else 0, bins - 1)] += 1
-    edges = [low + width * i for i in range(bins)] + [high]
-    return {"_type": "histogram", "values": counts, "bins": edges}
+        place = int((v / 2 - low / 2) / width) if width else 0
+        counts[min(place, bins - 1)] += 1
+    edges = [low * (1 - i / bins) + high * (i / bins) for i in range(bins)]
+    return {"_type": "histogram", "values": counts, "bins": [*edges, high]}
+
+
+def _as_float(value: float | int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _number(value: Any) -> Any:
@@ -171,71 +193,107 @@ def _bounded(key: str, value: Any, complain: Complain) -> Any:
     try:
         if isinstance(value, str):
             value = _names.text(value, "text")
-        size = 0 if isinstance(value, float) else len(_json.dumps(value))
+            size = len(value) if value.isascii() else len(value.encode())
+        else:
+            size = len(_json.dumps(value))
     except InvalidNameError as error:
         complain(key, f"{error.message} its escaped text is kept")
-        return _capped_repr(value)
+        return capped_repr(value)
     except (ValueError, TypeError, RecursionError):
         complain(key, "a value too large or too deep to write; its text is kept")
-        return _capped_repr(value)
+        return capped_repr(value)
     if size > MAX_VALUE_BYTES:
         complain(key, f"a value of {size} bytes; its first characters are kept")
-        return _capped_repr(value)
+        return capped_repr(value)
     return value
 
 
-_UNKNOWN = object()
+# JSON types
 
 
-def to_json(value: Any, depth: int = 0) -> Any:
+def to_json(value: Any, around: _Ancestors = ()) -> Any:
     """A value as JSON types, exact; `_UNKNOWN` for what has no such form."""
+    if value is None or isinstance(value, (bool, str, int, float)):
+        return _plain(value)
     if isinstance(value, Enum):
-        return to_json(value.value, depth + 1)
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (int, float)):
-        return value if type(value) in (int, float) else _plain_number(value)
-    if depth > MAX_DEPTH:
-        return _UNKNOWN
-    if isinstance(value, Mapping):
-        items = {str(k): to_json(v, depth + 1) for k, v in value.items()}
-        return _UNKNOWN if _UNKNOWN in items.values() else items
-    if isinstance(value, (list, tuple)):
-        cells = [to_json(v, depth + 1) for v in value]
-        return _UNKNOWN if any(c is _UNKNOWN for c in cells) else cells
-    if isinstance(value, (set, frozenset)):
-        return to_json(sorted(value, key=repr), depth + 1)
+        return to_json(value.value, around)
     if isinstance(value, PurePath):
         return str(value)
+    if len(around) > MAX_DEPTH or id(value) in around:
+        return _UNKNOWN
+    around = (*around, id(value))
+    if isinstance(value, Mapping):
+        items = {str(k): to_json(v, around) for k, v in value.items()}
+        return _UNKNOWN if any(v is _UNKNOWN for v in items.values()) else items
+    if isinstance(value, (list, tuple)):
+        return _list_of(value, around)
+    if isinstance(value, (set, frozenset)):
+        return _list_of(sorted(value, key=repr), around)
     if hasattr(value, "tolist") and hasattr(value, "shape"):
         listed = value.detach() if hasattr(value, "detach") else value
-        return to_json(listed.tolist(), depth + 1)
+        return to_json(listed.tolist(), around)
     return _UNKNOWN
 
 
-def _plain_number(value: int | float) -> int | float:
+def _list_of(values: Iterable[Any], around: _Ancestors) -> Any:
+    cells = [to_json(v, around) for v in values]
+    return _UNKNOWN if any(c is _UNKNOWN for c in cells) else cells
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of a subclass (NumPy's, an enum's) as Python's own."""
+    if value is None or type(value) in (bool, str, int, float):
+        return value
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, str):
+        return str(value)
     return int(value) if isinstance(value, int) else float(value)
 
 
-def config_value(value: Any, depth: int = 0) -> JSONValue:
+# Config
+
+
+def config_value(value: Any, around: _Ancestors = ()) -> JSONValue:
     """A config value: JSON types stay, objects become mappings or their capped repr."""
-    if depth > MAX_DEPTH:
-        return _capped_repr(value)
     if isinstance(value, str) and not isinstance(value, Enum):
-        return _clean(value)
-    if isinstance(value, Mapping):
-        return {_clean(str(k)): config_value(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [config_value(v, depth + 1) for v in value]
+        return clean_text(str(value))
+    if isinstance(value, int) and not isinstance(value, (bool, Enum)):
+        return _writable_int(int(value))
+    if len(around) > MAX_DEPTH or id(value) in around:
+        return capped_repr(value)
+    inside = (*around, id(value))
     if isinstance(value, (set, frozenset)):
-        return [config_value(v, depth + 1) for v in sorted(value, key=repr)]
-    stored = to_json(value)
-    if stored is not _UNKNOWN:
-        return stored
-    mapping = as_mapping(value)
-    if mapping is not None:
-        return config_value(mapping, depth + 1)
-    return _capped_repr(value)
+        value = sorted(value, key=repr)
+    if isinstance(value, (list, tuple)) or _is_omegaconf_list(value):
+        return [config_value(v, inside) for v in value]
+    try:
+        mapping = as_mapping(value)
+        if mapping is not None:
+            return {config_key(k): config_value(v, inside) for k, v in mapping.items()}
+        stored = to_json(value)
+    except Exception:  # noqa: BLE001 - foreign objects may raise anything
+        return capped_repr(value)
+    if stored is _UNKNOWN:
+        return capped_repr(value)
+    return config_value(stored, inside) if isinstance(stored, (str, list)) else stored
+
+
+def config_key(key: Any) -> str:
+    """A key of config or summary as it is stored: NFC, no NUL, no half characters."""
+    return clean_text(key if isinstance(key, str) else _text_of_key(key))
+
+
+def _writable_int(value: int) -> JSONValue:
+    try:
+        _json.dumps(value)
+    except ValueError:  # more digits than Python writes
+        return capped_repr(value)
+    return value
+
+
+def _is_omegaconf_list(value: Any) -> bool:
+    return type(value).__module__.startswith("omegaconf") and not hasattr(value, "keys")
 
 
 def as_mapping(value: Any) -> Mapping[Any, Any] | None:
@@ -253,14 +311,29 @@ def as_mapping(value: Any) -> Mapping[Any, Any] | None:
     return None
 
 
-def _clean(text: str) -> str:
+# Text
+
+
+def clean_text(text: str) -> str:
+    """Text as it is stored; what cannot be stored is escaped."""
     try:
         return _names.text(text, "text")
     except InvalidNameError:
-        return _capped_repr(text)
+        return capped_repr(text)
 
 
-def _capped_repr(value: Any) -> str:
+def error_text(error: BaseException) -> str:
+    """What an exception says, whatever its `__str__` does."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        text = type(error).__name__
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return clean_text(text)
+
+
+def capped_repr(value: Any) -> str:
+    """A value's repr, its first 200 characters, as text that can be stored."""
     try:
         text = repr(value) if not isinstance(value, str) else ascii(value[:_REPR_CHARS])
     except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything
@@ -277,7 +350,10 @@ def step_of(step: Any) -> int | None:
     if type(step) is not int:
         if isinstance(step, (bool, str)):
             return None
-        number = step.item() if hasattr(step, "item") else step
+        try:
+            number = step.item() if hasattr(step, "item") else step
+        except Exception:  # noqa: BLE001 - foreign arrays may raise anything
+            return None
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             return None
         if isinstance(number, float) and not number.is_integer():

@@ -17,6 +17,10 @@ Digest = NewType("Digest", str)
 Durability = Literal["process", "interval", "sync", "buffered"]
 Mode = Literal["local", "offline", "online", "disabled"]
 
+CHILD_WRITERS = ("fork-", "spawn-")
+"""What the writers of forked and spawned children are called: their rows show beside
+the run's own, and never change its summary."""
+
 ALL_STEPS_SUPERSEDED = -(1 << 63)
 """`keep_step` of an epoch that hides every earlier row."""
 
@@ -47,6 +51,7 @@ class Kind(StrEnum):
     METRICS = "metrics"
     CONSOLE = "console"
     SYSTEM = "system"
+    EDITS = "edits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,15 @@ class Damage:
         what = "torn end" if self.torn else "damaged bytes"
         lost = f", {self.rows} rows without their schema" if self.rows else ""
         return f"{self.segment}: {self.bytes} {what} at offset {self.offset}{lost}"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a writer, or a run, ended."""
+
+    state: State
+    exit_code: int = 0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +174,6 @@ class RunRecord:
     config_blob: str | None
     summary_json: str
     summary_blob: str | None
-    environment_json: str
     parent: Parent | None
     tags: tuple[str, ...] = ()
 

@@ -1,35 +1,168 @@
-"""Runs against a plain-Python model: any order of log, resume, rewind, fork, crash."""
+"""Runs against a plain-Python model: any order of log, kill, resume, rewind, fork."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 import wanllmdb
-from wanllmdb import _session
 
 NAMES = ["r0", "r1", "r2"]
+KEYS = "abc"
+TEXT = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3
+).map(lambda text: unicodedata.normalize("NFC", text))
 VALUES = (
     st.integers(-5, 5)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, width=32)
     | st.booleans()
-    | st.text(max_size=3)
-)
+    | TEXT
+)  # fmt: skip
+QUIET = {
+    "WANLLMDB_CONSOLE": "0", "WANLLMDB_SYSTEM_INTERVAL": "0", "WANLLMDB_GIT": "0",
+    "WANLLMDB_ENVIRONMENT": "0", "WANLLMDB_SILENT": "1",
+}  # fmt: skip
+STEPS = st.none() | st.integers(0, 9)
+
+KILLER = """
+import json, os, signal, sys
+import wanllmdb
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        run = wanllmdb.init(**order["init"])
+        for row, step in order["rows"]:
+            run.log(row, step=step)
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+"""Forks a child per line, which logs rows and dies of SIGKILL; tells how it ended."""
+
+
+class Event(NamedTuple):
+    """A row, or where `step` is None what the user set in the summary."""
+
+    step: int | None
+    values: dict[str, Any]
+    attempt: int
+
+
+@dataclass
+class Attempt:
+    """An epoch: from which step on it hides earlier rows, and what it wrote itself."""
+
+    keep: int | None = None
+    hidden: bool = False
+    events: list[Event] = field(default_factory=list)
+
+
+@dataclass
+class Model:
+    """A run that is assumed to be perfect."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    state: str = "running"
+    deleted: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+    tags: set[str] = field(default_factory=set)
+    defined: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, keep: int | None) -> None:
+        self.attempts.append(Attempt(keep))
+        self.state, self.deleted = "running", False
+
+    def write(self, step: int | None, values: dict[str, Any]) -> None:
+        event = Event(step, values, len(self.attempts))
+        self.attempts[-1].events.append(event)
+
+    @property
+    def visible(self) -> list[Event]:
+        """What no later attempt hides, in order."""
+        shown: list[Event] = []
+        lowest: int | None = None
+        for attempt in reversed(self.attempts):
+            if attempt.hidden:
+                continue
+            shown[:0] = [
+                event for event in attempt.events
+                if lowest is None
+                or (lowest >= 0 if event.step is None else event.step <= lowest)
+            ]  # fmt: skip
+            if attempt.keep is not None:
+                lowest = attempt.keep if lowest is None else min(lowest, attempt.keep)
+        return shown
+
+    @property
+    def rows(self) -> dict[int, dict[str, Any]]:
+        """What history shows: rows of one step merge, the last value of a cell wins."""
+        rows: dict[int, dict[str, Any]] = {}
+        for step, values, _ in self.visible:
+            if step is not None:
+                rows.setdefault(step, {}).update(values)
+        return rows
+
+    @property
+    def numbers(self) -> dict[str, list[Any]]:
+        """The numbers of each key, in order of steps."""
+        return {
+            key: [row[key] for _, row in sorted(self.rows.items())
+                  if key in row and not isinstance(row[key], str)]
+            for key in KEYS
+        }  # fmt: skip
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The last write of each key, in order of time."""
+        summary: dict[str, Any] = {}
+        for step, values, _ in self.visible:
+            for key, value in values.items():
+                logged = step is not None and key in self.defined
+                summary[key] = {"max": None} if logged else value
+        for key, value in summary.items():
+            if value == {"max": None} and self.numbers[key]:
+                summary[key] = {"max": max(self.numbers[key])}
+        return summary
+
+    @property
+    def exact(self) -> bool:
+        """Whether the sums of keys are exact: they are made in constant memory.
+
+        A cell that is written again after another step of its key, or by another
+        attempt, is counted twice.
+        """
+        at: dict[str, tuple[int, int]] = {}
+        seen: set[tuple[str, int]] = set()
+        for step, values, attempt in self.visible:
+            for key in values if step is not None else ():
+                assert step is not None
+                if (key, step) in seen and at[key] != (step, attempt):
+                    return False
+                at[key] = (step, attempt)
+                seen.add((key, step))
+        return True
 
 
 class RunMachine(RuleBasedStateMachine):
-    """Each run of the model is {step: {key: value}}, a cursor, and a state."""
+    """Runs of one Store, of which at most one is being written here."""
+
+    killer: ClassVar[subprocess.Popen[str]]
 
     def __init__(self) -> None:
         super().__init__()
         self.store = tempfile.mkdtemp()
-        self.rows: dict[str, dict[int, dict[str, object]]] = {}
-        self.state: dict[str, str] = {}
-        self.deleted: set[str] = set()
+        self.runs: dict[str, Model] = {}
         self.active: str | None = None
         self.cursor = 0
 
@@ -41,79 +174,131 @@ class RunMachine(RuleBasedStateMachine):
         wanllmdb.teardown()
         shutil.rmtree(self.store)
 
-    def begin(self, name, **how) -> None:
-        self.run = wanllmdb.init(id=name, store=self.store, **how)
-        self.active, self.state[name] = name, "running"
+    def begin(self, name: str, **how: Any) -> None:
+        self.run = wanllmdb.init(store=self.store, **how)
+        self.active = name
         assert self.run.step == self.cursor
 
-    def ended(self) -> list[str]:
-        return [n for n in self.rows if n != self.active and n not in self.deleted]
+    def ended(self, *, deleted: bool = False) -> list[str]:
+        return [
+            name for name, run in self.runs.items()
+            if name != self.active and (deleted or not run.deleted)
+        ]  # fmt: skip
+
+    def next_step(self, name: str) -> int:
+        return max(self.runs[name].rows, default=-1) + 1
+
+    def take(self, values: dict[str, Any], step: int | None) -> None:
+        """The rule of the cursor."""
+        run = self.runs[self.active or ""]
+        run.write(self.cursor if step is None else step, values)
+        self.cursor = self.cursor + 1 if step is None else max(self.cursor, step)
 
     @precondition(lambda self: self.active is None)
-    @rule(name=st.sampled_from(NAMES))
-    def start(self, name):
+    @rule(name=st.sampled_from(NAMES), lr=st.integers(0, 3))
+    def start(self, name, lr):
         """A new run, or a new epoch that supersedes the old rows."""
-        if name not in self.deleted:
-            self.cursor, self.rows[name] = 0, {}
-            self.begin(name)
+        run = self.runs.get(name)
+        if run is None:
+            run = self.runs[name] = Model()
+        run.begin(-1 if run.attempts else None)
+        run.config, self.cursor = {"lr": lr}, 0
+        run.tags.add(f"lr{lr}")
+        self.begin(name, id=name, config={"lr": lr}, tags=[f"lr{lr}"])
 
     @precondition(lambda self: self.active)
-    @rule(key=st.sampled_from("ab"), value=VALUES, step=st.none() | st.integers(0, 9))
+    @rule(key=st.sampled_from(KEYS), value=VALUES, step=STEPS)
     def log(self, key, value, step):
         """The cursor's rule, and the last value of a cell wins."""
         self.run.log({key: value}, step=step)
-        at = self.cursor if step is None else step
-        self.rows[self.active].setdefault(at, {})[key] = value
-        self.cursor = self.cursor + 1 if step is None else max(self.cursor, step)
+        self.take({key: value}, step)
+
+    @precondition(lambda self: self.active)
+    @rule(key=st.sampled_from(KEYS + "s"), value=VALUES)
+    def set_summary(self, key, value):
+        """What the user sets holds until the key is logged again."""
+        self.run.summary[key] = value
+        self.runs[self.active].write(None, {key: value})
+
+    @precondition(lambda self: self.active)
+    @rule(key=st.sampled_from(KEYS))
+    def define(self, key):
+        """The summary of a key is its maximum."""
+        self.run.define_metric(key, summary="max")
+        self.runs[self.active].defined[key] = "max"
+
+    @precondition(lambda self: self.active)
+    @rule(key=st.sampled_from(["lr", "size"]), value=st.integers(0, 9))
+    def configure(self, key, value):
+        """Config and tags change while the run lives."""
+        self.run.config[key] = value
+        self.run.tags += (f"{key}{value}",)
+        self.runs[self.active].config[key] = value
+        self.runs[self.active].tags.add(f"{key}{value}")
 
     @precondition(lambda self: self.active)
     @rule()
     def finish(self):
         """A clean end."""
         self.run.finish()
-        self.state[self.active], self.active = "finished", None
+        self.runs[self.active].state, self.active = "finished", None
 
-    @precondition(lambda self: self.active)
-    @rule()
-    def crash(self):
-        """What kill -9 leaves: a free lock, and a log without an end."""
-        self.run._ticker.stop(5)
-        self.run._writer.abandon_after_fork()
-        self.run._stream.lock.release()
-        self.run._finished = True
-        _session._ended(self.run, 0)
-        self.state[self.active], self.active = "crashed", None
+    @precondition(lambda self: self.active is None and self.runs)
+    @rule(
+        data=st.data(),
+        rows=st.lists(st.tuples(st.sampled_from(KEYS), VALUES, STEPS), max_size=4),
+    )
+    def kill(self, data, rows):
+        """A process goes on with a run, and dies of SIGKILL as `log` returned."""
+        name = data.draw(st.sampled_from(self.ended(deleted=True)))
+        self.cursor, self.active = self.next_step(name), name
+        self.runs[name].begin(None)
+        order = {
+            "init": {"id": name, "store": self.store, "resume": "must"},
+            "rows": [({key: value}, step) for key, value, step in rows],
+        }
+        assert self.killer.stdin is not None
+        assert self.killer.stdout is not None
+        self.killer.stdin.write(json.dumps(order) + "\n")
+        self.killer.stdin.flush()
+        assert int(self.killer.stdout.readline()) == 9
+        for key, value, step in rows:
+            self.take({key: value}, step)
+        self.runs[name].state, self.active = "crashed", None
 
-    @precondition(lambda self: self.active is None and self.ended())
-    @rule(data=st.data())
-    def resume(self, data):
-        """Goes on after the greatest step."""
-        name = data.draw(st.sampled_from(self.ended()))
-        self.cursor = max(self.rows[name], default=-1) + 1
-        self.begin(name, resume="must")
+    @precondition(lambda self: self.active is None and self.runs)
+    @rule(data=st.data(), more=st.dictionaries(st.just("size"), st.integers(0, 3)))
+    def resume(self, data, more):
+        """Goes on after the greatest step, also out of the trash."""
+        name = data.draw(st.sampled_from(self.ended(deleted=True)))
+        self.cursor = self.next_step(name)
+        self.runs[name].begin(None)
+        self.runs[name].config |= more
+        self.begin(name, id=name, resume="must", config=more)
 
     @precondition(lambda self: self.active is None and self.ended())
     @rule(data=st.data(), step=st.integers(0, 9))
     def rewind(self, data, step):
         """Later rows are superseded."""
         name = data.draw(st.sampled_from(self.ended()))
-        self.rows[name] = {s: r for s, r in self.rows[name].items() if s <= step}
+        self.runs[name].begin(step)
         self.cursor = step + 1
-        self.run = wanllmdb.init(resume_from=f"{name}?_step={step}", store=self.store)
-        self.active, self.state[name] = name, "running"
-        assert self.run.step == self.cursor
+        self.begin(name, resume_from=f"{name}?_step={step}")
 
     @precondition(lambda self: self.active is None and self.ended())
     @rule(data=st.data(), step=st.integers(0, 9))
     def fork(self, data, step):
-        """A new run with the rows so far."""
+        """A new run with the rows so far, which nothing done to the parent changes."""
         parent = data.draw(st.sampled_from(self.ended()))
-        child = f"f{len(self.rows)}"
-        self.rows[child] = {
-            s: dict(r) for s, r in self.rows[parent].items() if s <= step
-        }
+        child = f"f{len(self.runs)}"
+        taken = [
+            event._replace(attempt=event.attempt - 100)
+            for event in self.runs[parent].visible
+            if event.step is None or event.step <= step
+        ]
+        self.runs[child] = Model([Attempt(events=taken), Attempt()])
         self.cursor = step + 1
-        self.begin(child, fork_from=f"{parent}?_step={step}")
+        self.begin(child, id=child, fork_from=f"{parent}?_step={step}")
 
     @precondition(lambda self: self.ended())
     @rule(data=st.data())
@@ -122,39 +307,91 @@ class RunMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.ended()))
         with wanllmdb.Api(self.store) as api:
             api.run(f"uncategorized/{name}").delete()
-        self.deleted.add(name)
+        self.runs[name].deleted = True
 
-    @precondition(lambda self: self.deleted)
+    @precondition(lambda self: any(run.deleted for run in self.runs.values()))
     @rule(data=st.data())
     def restore(self, data):
         """And back."""
-        name = data.draw(st.sampled_from(sorted(self.deleted)))
+        names = [name for name, run in self.runs.items() if run.deleted]
+        name = data.draw(st.sampled_from(names))
         with wanllmdb.Api(self.store) as api:
             api.run(f"uncategorized/{name}", deleted=True).restore()
-        self.deleted.discard(name)
+        self.runs[name].deleted = False
 
-    @precondition(lambda self: self.rows)
+    @precondition(lambda self: self.ended())
+    @rule(data=st.data(), back=st.integers(1, 3))
+    def restore_epoch(self, data, back):
+        """Later attempts are hidden, and what they superseded shows again."""
+        name = data.draw(st.sampled_from(self.ended()))
+        attempts = self.runs[name].attempts
+        taken = name.startswith("f")  # its first attempt here is its parent's part
+        number = len(attempts) - taken - back
+        if number < 1 or all(a.hidden for a in attempts[number + taken :]):
+            return
+        for index, attempt in enumerate(attempts):
+            attempt.hidden = index >= number + taken
+        with wanllmdb.Api(self.store) as api:
+            api.run(f"uncategorized/{name}").restore_epoch(number)
+
+    @precondition(lambda self: self.runs)
     @rule()
     def check(self):
         """The Store holds what the model holds."""
         with wanllmdb.Api(self.store) as api:
             found = {run.id: run for run in api.runs("uncategorized")}
-            assert set(found) == set(self.rows) - self.deleted
-            for name, run in found.items():
-                rows = {
-                    row["_step"]: {k: v for k, v in row.items() if k[0] != "_"}
-                    for row in run.scan_history()
-                }
-                assert rows == self.rows[name]
-                assert run.state == self.state[name]
-                counts = {key: stats.count for key, stats in run.keys.items()}
-                if name != self.active:
-                    seen = {k: sum(k in r for r in rows.values()) for k in "ab"}
-                    assert set(counts) == {k for k, n in seen.items() if n}
+            gone = {run.id: run for run in api.runs("uncategorized", deleted=True)}
+            assert set(found) == {n for n, run in self.runs.items() if not run.deleted}
+            assert set(gone) == {n for n, run in self.runs.items() if run.deleted}
+            for name, run in (found | gone).items():
+                self.check_run(run, self.runs[name], ended=name != self.active)
+
+    def check_run(self, run: Any, model: Model, *, ended: bool) -> None:
+        rows = {
+            row["_step"]: {k: v for k, v in row.items() if k[0] != "_"}
+            for row in run.scan_history()
+        }
+        assert rows == model.rows
+        assert list(rows) == sorted(rows)
+        assert (run.state, run.config) == (model.state, model.config)
+        assert set(run.tags) == model.tags
+        if not ended:  # the rest is stored every 10 s
+            return
+        assert run.last_step == max(rows, default=None)
+        counts = {key: stats.count for key, stats in run.keys.items()}
+        seen = {key: sum(key in row for row in rows.values()) for key in KEYS}
+        assert set(counts) == {key for key, count in seen.items() if count}
+        summary = {k: v for k, v in run.summary.items() if k[0] != "_"}
+        if model.exact:
+            assert summary == model.summary
+            for key, stats in run.keys.items():
+                numbers = model.numbers[key]
+                assert stats.count == seen[key]
+                assert stats.min == min(numbers, default=None)
+                assert stats.max == max(numbers, default=None)
 
 
-TestRunMachine = RunMachine.TestCase
+class TestRunMachine(RunMachine.TestCase):  # type: ignore[name-defined,misc]
+    """The machine, with a process at hand that forks children to be killed."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Start the killer."""
+        RunMachine.killer = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", KILLER], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **QUIET},
+        )  # fmt: skip
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """Let it end."""
+        with RunMachine.killer as killer:
+            killer.communicate()
+
+
+# Shrinking runs whole machines again for minutes: a failure shows as it was found.
 TestRunMachine.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None,
+    max_examples=100, stateful_step_count=30, deadline=None,
+    phases=[Phase.generate], database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip

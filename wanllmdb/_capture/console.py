@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-MAX_LINE = 64 << 10
-"""Characters after which an unfinished line is recorded in pieces."""
+MAX_LINE = 16 << 10
+"""Characters after which a line is recorded in pieces: each fits a frame of the log."""
 
 Emit = Callable[[str, str, int], None]
 
@@ -29,6 +29,7 @@ class ConsoleCapture:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._taps: list[_Tap] = []
+        self._notebook: Any = None
 
     @property
     def patched(self) -> tuple[str, ...]:
@@ -46,13 +47,24 @@ class ConsoleCapture:
             tap = _Tap(name, stream, self._emit)
             if tap.attach():
                 self._taps.append(tap)
+        self._notebook = _notebook_events()
+        if self._notebook is not None:
+            self._notebook.register("pre_run_cell", self._reattach)
 
     def stop(self) -> None:
         """Record unfinished lines, and restore what is still ours."""
+        if self._notebook is not None:
+            self._notebook.unregister("pre_run_cell", self._reattach)
+            self._notebook = None
         for tap in self._taps:
             tap.flush_partial()
             tap.detach()
         self._taps.clear()
+
+    def _reattach(self, *_: Any) -> None:
+        # IPython puts a stream's `write` back after each cell.
+        for tap in self._taps:
+            tap.attach_again()
 
     def detach(self) -> None:
         """In a forked child: record nothing more, and touch no lock."""
@@ -90,6 +102,10 @@ class _Tap:
         self._own, self._earlier, self._had_own = write, earlier, had_own
         return True
 
+    def attach_again(self) -> None:
+        if self.active and getattr(self._stream, "write", None) is not self._own:
+            self.attach()
+
     def detach(self) -> None:
         self.active = False
         if getattr(self._stream, "write", None) is not self._own:
@@ -125,11 +141,23 @@ class _Tap:
     def _send(self, line: str) -> None:
         self._busy = True
         try:
-            self._emit(self.name, shown(line), time.time_ns() // 1000)
+            for piece in pieces(shown(line)):
+                self._emit(self.name, piece, time.time_ns() // 1000)
         except Exception:  # noqa: BLE001 - capture never raises into printing
             pass
         finally:
             self._busy = False
+
+
+def pieces(line: str) -> list[str]:
+    """A line in parts of at most `MAX_LINE` characters; an empty line is one part."""
+    return [line[at : at + MAX_LINE] for at in range(0, len(line) or 1, MAX_LINE)]
+
+
+def _notebook_events() -> Any:
+    """IPython's event registry, in a process that runs IPython; else None."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "events", None)
 
 
 def shown(line: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wanllmdb._capture.console import ConsoleCapture
+from wanllmdb._capture.console import ConsoleCapture, pieces
 from wanllmdb._metrics.writer import StreamWriter
 from wanllmdb._settings import Settings
 from wanllmdb._ticker import Ticker
@@ -58,12 +58,10 @@ class Recorder:
             ticker.every(seconds, self._sample)
         ticker.once(lambda: self._surroundings(save))
 
-    def message(self, text: str, level: str, time_us: int | None = None) -> None:
+    def message(self, text: str, level: str) -> None:
         """Record one log message."""
-        del time_us
-        row = {"stream": "log", "text": text, "level": level}
-        with self._lock:
-            self._console.append(row, 0)
+        for piece in pieces(text):
+            self._append({"stream": "log", "text": piece, "level": level})
 
     def stop(self) -> None:
         """Restore the streams and close the logs."""
@@ -84,7 +82,10 @@ class Recorder:
         self._system.abandon_after_fork()
 
     def _line(self, stream: str, text: str, _time_us: int) -> None:
-        row = {"stream": stream, "text": text}
+        self._append({"stream": stream, "text": text})
+
+    def _append(self, row: dict[str, str]) -> None:
+        row["text"] = row["text"].encode("utf-8", "backslashreplace").decode()
         with self._lock:
             self._console.append(row, 0)
 

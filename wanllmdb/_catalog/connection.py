@@ -12,9 +12,11 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from wanllmdb import _locks
 from wanllmdb._catalog import filters
@@ -40,15 +42,29 @@ class Database:
     """One Catalog file: a writer connection per process, a reader per thread.
 
     Safe for threads; after a fork the child opens connections of its own.
+
+    Args:
+        path: The file.
+        lock_dir: Where lock files are.
+        wal: False where shared memory cannot be trusted (network disks).
+        read_only: Never write.
+        load_blob: Reads the config or summary that is too large for its row.
     """
 
     def __init__(
-        self, path: Path, lock_dir: Path, *, wal: bool, read_only: bool
+        self,
+        path: Path,
+        lock_dir: Path,
+        *,
+        wal: bool,
+        read_only: bool,
+        load_blob: Callable[[str], bytes],
     ) -> None:
         self._path = path
         self._checkpoint_lock = lock_dir / "checkpoint.lock"
         self._wal = wal
         self.read_only = read_only
+        self._load_blob = load_blob
         self._closed = False
         self._copy_dir: str | None = None
         self._reset()
@@ -58,32 +74,39 @@ class Database:
         self._write_lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._synchronous = ""
+        self._depth = 0
 
     @property
     def reader(self) -> sqlite3.Connection:
-        """This thread's connection for reading."""
+        """This thread's connection for reading; it closes when the thread ends."""
         self._guard()
-        connection: sqlite3.Connection | None = getattr(self._local, "reader", None)
-        if connection is None:
+        held: _Reader | None = getattr(self._local, "reader", None)
+        if held is None:
             connection = self._open_read_only() if self.read_only else self._connect()
-            filters.register_functions(connection)
+            connection.path = self._path
+            filters.register_functions(connection, self._load_blob)
             connection.row_factory = sqlite3.Row
-            self._local.reader = connection
-            self._readers.append(connection)
-        return connection
+            held = self._local.reader = _Reader(connection)
+            self._readers.add(held)
+        return held.connection
 
     @contextmanager
-    def transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+    def transaction(
+        self, *, durable: bool, timeout: float | None = None
+    ) -> Iterator[sqlite3.Connection]:
         """One write transaction, taken at once and retried while others write.
+
+        Inside another one of this thread it is part of that one.
 
         Args:
             durable: True where a power cut must not undo the commit (FULL).
+            timeout: Seconds to wait for a turn; default `LOCK_TIMEOUT`.
 
         Raises:
             ReadOnlyError: the Store was opened for reading.
-            StoreLockedError: no turn within 30 s.
+            StoreLockedError: no turn in that time.
             DiskFullError: no space; nothing was changed.
         """
         self._guard()
@@ -92,19 +115,24 @@ class Database:
                 f"The Store at {self._path.parent} is read-only.",
                 hint="Copy it with `wanllmdb store backup`, and open the copy.",
             )
+        deadline = time.monotonic() + (LOCK_TIMEOUT if timeout is None else timeout)
         with self._write_lock:
-            if self._writer is not None and self._writer.in_transaction:
-                yield self._writer  # nested: the outer transaction commits
+            if self._depth:
+                yield self._writing  # the outer transaction commits
                 return
             with _translated(self._path):
-                connection = self._begin(durable)
+                self._depth = 1
                 try:
+                    connection = self._writing
+                    self._begin(connection, durable, deadline)
                     yield connection
-                    self._retry(connection, "COMMIT")
+                    self._retry(connection, "COMMIT", deadline)
                 except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
+                    if self._writing.in_transaction:
+                        self._writing.execute("ROLLBACK")
                     raise
+                finally:
+                    self._depth = 0
             self._checkpoint_if_large(connection)
 
     def close(self) -> None:
@@ -114,9 +142,10 @@ class Database:
         self._closed = True
         if self._writer is not None and self._wal:
             self._checkpoint(self._writer, "TRUNCATE")
-        for connection in (*self._readers, self._writer):
-            if connection is not None:
-                connection.close()
+        for reader in list(self._readers):
+            reader.connection.close()
+        if self._writer is not None:
+            self._writer.close()
         if self._copy_dir is not None:
             import shutil
 
@@ -139,50 +168,53 @@ class Database:
                 f"The Store at {self._path.parent} was closed.", hint="Open it again."
             )
         if self._pid != os.getpid():
-            _leaked.extend(c for c in (*self._readers, self._writer) if c is not None)
+            _leaked.extend(reader.connection for reader in self._readers)
+            if self._writer is not None:
+                _leaked.append(self._writer)
             self._reset()
 
-    def _begin(self, durable: bool) -> sqlite3.Connection:
+    @property
+    def _writing(self) -> sqlite3.Connection:
         if self._writer is None:
             self._writer = self._connect()
             self._writer.row_factory = sqlite3.Row
+        return self._writer
+
+    def _begin(
+        self, connection: sqlite3.Connection, durable: bool, deadline: float
+    ) -> None:
         level = "FULL" if durable else "NORMAL"
         if level != self._synchronous:
-            self._writer.execute(f"PRAGMA synchronous={level}")
+            connection.execute(f"PRAGMA synchronous={level}")
             self._synchronous = level
         # IMMEDIATE: a deferred transaction that reads first fails at its first write
         # if another process wrote in between, whatever the timeout.
-        self._retry(self._writer, "BEGIN IMMEDIATE")
-        return self._writer
+        self._retry(connection, "BEGIN IMMEDIATE", deadline)
 
-    def _retry(self, connection: sqlite3.Connection, statement: str) -> None:
-        # SQLite's own busy handler sleeps ever longer and starves a waiter for
-        # seconds; short random sleeps give everyone a turn.
-        deadline = time.monotonic() + LOCK_TIMEOUT
+    def _retry(
+        self, connection: sqlite3.Connection, statement: str, deadline: float
+    ) -> None:
         while True:
             try:
                 connection.execute(statement)
             except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF in (
-                    sqlite3.SQLITE_BUSY,
-                    sqlite3.SQLITE_LOCKED,
-                )
-                if not busy or time.monotonic() > deadline:
+                if not _is_busy(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(0.001 + 0.009 * os.urandom(1)[0] / 255)
+                _wait_for_turn()
             else:
                 return
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> _Connection:
         with _translated(self._path):
             connection = _open(f"file:{_quoted(self._path)}?mode=rw")
-            self._retry(connection, "PRAGMA foreign_keys=ON")
+            deadline = time.monotonic() + LOCK_TIMEOUT
+            self._retry(connection, "PRAGMA foreign_keys=ON", deadline)
             mode = "WAL" if self._wal else "DELETE"
-            self._retry(connection, f"PRAGMA journal_mode={mode}")
+            self._retry(connection, f"PRAGMA journal_mode={mode}", deadline)
             connection.execute("PRAGMA wal_autocheckpoint=0")
             return connection
 
-    def _open_read_only(self) -> sqlite3.Connection:
+    def _open_read_only(self) -> _Connection:
         """Open a Catalog that cannot be written, by the safest way that works.
 
         ``immutable`` beside a non-empty -wal would miss its commits, so such a pair is
@@ -223,7 +255,10 @@ class Database:
         except OSError:
             return
         if size > CHECKPOINT_BYTES:
-            self._checkpoint(connection, "PASSIVE")
+            # PASSIVE waits for nobody, so busy writers never let it finish: beyond a
+            # bound RESTART makes the next writer wait for a moment.
+            mode = "RESTART" if size > 4 * CHECKPOINT_BYTES else "PASSIVE"
+            self._checkpoint(connection, mode)
 
     def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
         # One checkpointer at a time: SQLite before 3.51.3 can lose pages when two
@@ -238,7 +273,64 @@ class Database:
             pass
 
 
-def _open(uri: str) -> sqlite3.Connection:
+class _Connection(sqlite3.Connection):
+    """A connection; as a reader it waits for its turn and raises errors of ours.
+
+    With a rollback journal (network disks) a writer keeps readers out for moments.
+
+    Attributes:
+        path: The Catalog, on a reader; None on the writer, whose errors `transaction`
+            translates.
+    """
+
+    path: Path | None = None
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """Run one statement."""
+        if self.path is None:
+            return super().execute(*arguments)
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        with _translated(self.path):
+            while True:
+                try:
+                    return super().execute(*arguments)
+                except sqlite3.OperationalError as error:
+                    if not _is_busy(error) or time.monotonic() > deadline:
+                        raise
+                    _wait_for_turn()
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+def _wait_for_turn() -> None:
+    # SQLite's own busy handler sleeps ever longer and starves a waiter for seconds;
+    # short random sleeps give everyone a turn.
+    time.sleep(0.001 + 0.009 * os.urandom(1)[0] / 255)
+
+
+class _Reader:
+    """A thread's connection: closed with the thread, but never in a forked child.
+
+    There the close would take itself for the last one, and remove the WAL.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        if self._pid == os.getpid():
+            self.connection.close()
+        else:
+            _leaked.append(self.connection)
+
+
+def _open(uri: str) -> _Connection:
     connection = sqlite3.connect(  # noqa: TID251 - the one place
         uri,
         uri=True,
@@ -246,21 +338,52 @@ def _open(uri: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
+        factory=_Connection,
     )
     connection.execute("PRAGMA cell_size_check=ON")
     return connection
 
 
-def create_empty(path: Path) -> None:
-    """Make an empty database file, private to its owner, unless it exists."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def create(path: Path, script: Callable[[sqlite3.Connection], None]) -> None:
+    """Make a database file, private to its owner, and fill it; durable on return.
+
+    Only for a file that no other process can know of yet.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     os.close(fd)
+    with _translated(path):
+        connection = _open(f"file:{_quoted(path)}?mode=rw")
+        try:
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            script(connection)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """(user_version, application_id) of a database, read without changing it."""
+    with _translated(path):
+        connection = _open(f"file:{_quoted(path)}?mode=rw")
+        connection.path = path
+        try:
+            return read_stamp(connection)
+        finally:
+            connection.close()
+
+
+def read_stamp(connection: sqlite3.Connection) -> tuple[int, int]:
+    """(user_version, application_id) of the database behind a connection."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    return version, owner
 
 
 def _quoted(path: Path) -> str:
     from urllib.parse import quote
 
-    return quote(str(path))
+    return quote(os.fsencode(path))
 
 
 @contextmanager

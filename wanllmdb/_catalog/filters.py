@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from wanllmdb import _json
+from wanllmdb import _json, _names
 from wanllmdb._catalog.filter_grammar import (
     Both,
     Compare,
@@ -39,6 +39,15 @@ _COLUMNS = {
     "duration": "(coalesce(run.ended_us, run.updated_us) - run.started_us) / 1e6",
 }  # fmt: skip
 _TIMES = ("run.created_us", "run.started_us", "run.ended_us")
+_TEXTS = (
+    "run.run_id", "run.name", "run.state", "project.name", "run.run_group",
+    "run.notes", "run.job_type", "run.host", "run.error", "tag",
+)  # fmt: skip
+_WIDE = {
+    0: "wanllmdb_value(run.config, run.config_blob, ?)",
+    1: "wanllmdb_value(run.summary, run.summary_blob, ?)",
+}  # fmt: skip
+_WANDB_SUFFIX = ".value"
 _SCOPES = {"config.": 0, "summary.": 1, "summary_metrics.": 1}
 _RELATIVE = re.compile(r"-(\d+(?:\.\d+)?)([smhdw])\Z")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -46,12 +55,15 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """ORDER BY as SQL: what has to be joined, and the terms."""
+    """What runs are sorted by, as SQL.
 
-    joins: str = ""
-    clause: str = "run.started_us DESC, run.id DESC"
-    join_params: list[Any] = field(default_factory=list)
-    params: list[Any] = field(default_factory=list)
+    Attributes:
+        joins: What has to be joined, and its parameters.
+        terms: Each expression, its parameters, and whether it falls.
+    """
+
+    joins: list[tuple[str, list[Any]]]
+    terms: list[tuple[str, list[Any], bool]]
 
 
 def compile_filters(
@@ -77,38 +89,49 @@ def compile_filters(
 
 
 def compile_order(order: str | Sequence[str] | None) -> Order:
-    """ORDER BY of ``-created_at``, ``+summary.loss`` and so on; missing values last.
+    """What ``-created_at``, ``+summary.loss`` and so on sort by; default newest first.
 
     Raises:
         FilterError: a field is unknown.
     """
     words = order.split(",") if isinstance(order, str) else list(order or ())
-    joins, clauses, params = [], [], []
+    found = Order([], [])
     for index, raw in enumerate(word.strip() for word in words):
         down = raw.startswith("-")
         name = raw.lstrip("+-")
         scope, key = _scope_of(name)
         if scope is None:
-            column = _column(name)
-        else:
-            alias = f"o{index}"
-            joins.append(
-                "LEFT JOIN (SELECT run_id, value FROM run_value WHERE scope = ?"
-                f" AND key = ?) AS {alias} ON {alias}.run_id = run.id"
-            )
-            params += [scope, key]
-            column = f"{alias}.value"
-        clauses.append(f"{column} IS NULL, {column} {'DESC' if down else 'ASC'}")
-    if not clauses:
-        return Order()
-    clauses.append("run.id DESC")
-    return Order(" ".join(joins), ", ".join(clauses), params)
+            found.terms.append((_column(name), [], down))
+            continue
+        alias = f"o{index}"
+        join = (
+            "LEFT JOIN (SELECT run_id, value FROM run_value WHERE scope = ?"
+            f" AND key = ?) AS {alias} ON {alias}.run_id = run.id"
+        )
+        found.joins.append((join, [scope, key]))
+        beyond = f"CASE WHEN run.wide THEN {_WIDE[scope]} END"
+        found.terms.append((f"coalesce({alias}.value, {beyond})", [key], down))
+    if not found.terms:
+        found.terms.append(("run.started_us", [], True))
+    return found
 
 
-def register_functions(connection: sqlite3.Connection) -> None:
-    """Add the SQL functions that compiled filters use."""
+def register_functions(
+    connection: sqlite3.Connection, load_blob: Callable[[str], bytes]
+) -> None:
+    """Add the SQL functions that compiled filters use.
+
+    Args:
+        connection: Gets them.
+        load_blob: Reads a config or summary that is too large for its row.
+    """
+
+    def value_in(document: str, blob: str | None, key: str) -> Any:
+        text = document if blob is None else load_blob(blob)
+        return _value_in(text, key)
+
     connection.create_function("REGEXP", 2, _matches, deterministic=True)
-    connection.create_function("wanllmdb_value", 2, _value_in, deterministic=True)
+    connection.create_function("wanllmdb_value", 3, value_in)
 
 
 def _compile(condition: Condition, now_us: int) -> tuple[str, list[Any]]:
@@ -136,9 +159,20 @@ def _compare(test: Compare, now_us: int) -> tuple[str, list[Any]]:
     scope, key = _scope_of(test.field)
     if scope is None:
         return _test(_column(test.field), test, now_us)
+    keys = [key]
+    if scope == 0 and key.endswith(_WANDB_SUFFIX):  # W&B's spelling of a config key
+        keys.append(key.removesuffix(_WANDB_SUFFIX))
+    parts = [_compare_value(test, scope, name, now_us) for name in keys]
+    sql = " OR ".join(f"({part})" for part, _ in parts)
+    return sql, [value for _, values in parts for value in values]
+
+
+def _compare_value(
+    test: Compare, scope: int, key: str, now_us: int
+) -> tuple[str, list[Any]]:
+    """A test of one key of config or summary; beyond 256 of them, in the JSON."""
     inner, values = _test("value", test, now_us)
-    document = "run.config" if scope == 0 else "run.summary"
-    wide, wide_values = _test(f"wanllmdb_value({document}, ?)", test, now_us)
+    wide, wide_values = _test(_WIDE[scope], test, now_us)
     sql = (
         f"run.id IN (SELECT run_id FROM run_value WHERE scope = ? AND key = ?"
         f" AND {inner}) OR (run.wide = 1 AND {wide})"
@@ -158,6 +192,8 @@ def _test(column: str, test: Compare, now_us: int) -> tuple[str, list[Any]]:
         marks = ", ".join("?" * len(items))
         return f"coalesce({column} IN ({marks}), 0)", items
     value = _bound(test.value, column, now_us)
+    if value != value:  # NaN, as which SQLite would see NULL
+        return "0", []
     if test.op == "~":
         _pattern(value)
         return f"coalesce({column} REGEXP ?, 0)", [value]
@@ -166,13 +202,17 @@ def _test(column: str, test: Compare, now_us: int) -> tuple[str, list[Any]]:
 
 
 def _bound(value: Any, column: str, now_us: int) -> Any:
+    if column in _TEXTS and isinstance(value, (int, float)):
+        return str(value).lower() if isinstance(value, bool) else str(value)
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, str) and column in _TIMES:
         return _time(value, now_us)
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         return float(value)
-    if isinstance(value, (int, float, str)):
+    if isinstance(value, str):
+        return _names.lookup(value)
+    if isinstance(value, (int, float)):
         return value
     raise FilterError(
         f"A filter compares with numbers and text, not {type(value).__name__}.",
@@ -201,8 +241,7 @@ def _scope_of(name: str) -> tuple[int | None, str]:
             key = name[len(prefix) :]
             if len(key) > 1 and key[0] == key[-1] == '"':
                 key = key[1:-1]
-            # W&B's own spelling of a config key ends with .value
-            return scope, key.removesuffix(".value") if scope == 0 else key
+            return scope, key
     return None, name
 
 
@@ -236,7 +275,7 @@ def _matches(pattern: str, value: Any) -> bool:
     return isinstance(value, str) and re.search(pattern, value) is not None
 
 
-def _value_in(document: str, key: str) -> Any:
+def _value_in(document: str | bytes, key: str) -> Any:
     """The scalar of a dotted key in config or summary JSON, as SQL compares it."""
     item = _find(_json.loads(document), key)
     if isinstance(item, bool):

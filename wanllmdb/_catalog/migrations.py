@@ -10,9 +10,14 @@ import sqlite3
 from pathlib import Path
 
 from wanllmdb import _clock, _files, _ids, _locks
-from wanllmdb._catalog.connection import Database, create_empty
+from wanllmdb._catalog.connection import Database, create, stamp_of
 from wanllmdb._catalog.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
-from wanllmdb.errors import MigrationError, NewerStoreError, StoreLockedError
+from wanllmdb.errors import (
+    MigrationError,
+    NewerStoreError,
+    StoreError,
+    StoreLockedError,
+)
 
 MIGRATIONS: dict[int, str] = {}
 """SQL that leads from each older version to the next one."""
@@ -23,11 +28,14 @@ _WAIT_SECONDS = 60.0
 def prepare(database: Database, path: Path, lock_dir: Path) -> None:
     """Create or migrate the Catalog behind `database`, if it needs that.
 
+    A Catalog is made under tmp/ and renamed into place: no process ever sees one
+    without its tables, and none opens the file but through SQLite.
+
     Raises:
         NewerStoreError: a newer wanllmdb wrote it.
         StoreLockedError: another process has been migrating it for a minute.
     """
-    if path.exists() and version_of(database.reader, path) == SCHEMA_VERSION:
+    if path.exists() and check(stamp_of(path), path) == SCHEMA_VERSION:
         return
     lock = _locks.acquire(lock_dir / "migrate.lock", _WAIT_SECONDS)
     if lock is None:
@@ -36,25 +44,30 @@ def prepare(database: Database, path: Path, lock_dir: Path) -> None:
             hint="Wait for it, or end it: a migration can be interrupted safely.",
         )
     with lock:
-        create_empty(path)
-        version = version_of(database.reader, path)
-        if version == SCHEMA_VERSION:
-            return
-        if version:
+        if not path.exists():
+            draft = path.parent / "tmp" / f"catalog-{_ids.op_id()}.db"
+            create(draft, _fill_new)
+            draft.rename(path)
+            _files.fsync_dir(path.parent)
+        version = check(stamp_of(path), path)
+        if version != SCHEMA_VERSION:
             _back_up(database, path, version)
-        _apply(database, version)
+            _migrate(database, version)
 
 
-def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema version of an open Catalog, 0 for an empty file.
+def check(stamp: tuple[int, int], path: Path) -> int:
+    """The schema version of a Catalog.
+
+    Args:
+        stamp: What `stamp_of` or `read_stamp` read of it.
+        path: Where it is.
 
     Raises:
         NewerStoreError: it is newer than this library.
         MigrationError: the file is some other application's database.
     """
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    owner: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    if version and owner != APPLICATION_ID:
+    version, owner = stamp
+    if owner != APPLICATION_ID:
         raise MigrationError(
             f"{path} is another application's database.",
             hint="Point WANLLMDB_DIR at another directory.",
@@ -69,29 +82,42 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 def _back_up(database: Database, path: Path, version: int) -> None:
     draft = path.parent / "tmp" / f"backup-{_ids.op_id()}.db"
+    _files.write_private(draft, b"")  # VACUUM INTO takes an empty file
     database.backup_to(draft)
     draft.rename(path.parent / f"catalog.v{version}.backup.db")
     _files.fsync_dir(path.parent)
 
 
-def _apply(database: Database, version: int) -> None:
-    with database.transaction(durable=True) as connection:
-        if version == 0:
-            _run_script(connection, SCHEMA)
-            connection.executemany(
-                "INSERT INTO meta VALUES (?, ?)",
-                [
-                    ("store_uid", _ids.uid()),
-                    ("device", _ids.uid()),
-                    ("created_us", str(_clock.now_us())),
-                    ("hlc", "0"),
-                ],
-            )
-        else:
+def _fill_new(connection: sqlite3.Connection) -> None:
+    _run_script(connection, SCHEMA)
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?)",
+        [
+            ("store_uid", _ids.uid()),
+            ("device", _ids.uid()),
+            ("created_us", str(_clock.now_us())),
+            ("hlc", "0"),
+        ],
+    )
+    _stamp(connection)
+
+
+def _migrate(database: Database, version: int) -> None:
+    try:
+        with database.transaction(durable=True) as connection:
             for step in range(version, SCHEMA_VERSION):
                 _run_script(connection, MIGRATIONS[step])
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            _stamp(connection)
+    except (sqlite3.Error, StoreError) as error:
+        raise MigrationError(
+            f"The Catalog could not be brought to version {SCHEMA_VERSION}: {error}.",
+            hint="It is as it was, and there is a backup beside it.",
+        ) from error
+
+
+def _stamp(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def _run_script(connection: sqlite3.Connection, script: str) -> None:

@@ -16,6 +16,7 @@ from wanllmdb.errors import (
     RunNotFoundError,
 )
 from wanllmdb.types import (
+    End,
     Epoch,
     JSONValue,
     Losses,
@@ -30,7 +31,7 @@ SELECT run.id, run.uid, project.name AS project, run.run_id, run.name, run.notes
     run.run_group, run.job_type, run.state, run.exit_code, run.error, run.epoch,
     run.last_step, run.created_us, run.started_us, run.ended_us, run.deleted_us,
     run.host, run.pid, run.dropped_rows, run.coerced_values, run.damage,
-    run.config, run.config_blob, run.summary, run.summary_blob, run.environment,
+    run.config, run.config_blob, run.summary, run.summary_blob,
     run.parent_id, run.parent_epoch, run.parent_step, run.parent_marks,
     (SELECT uid FROM run AS parent WHERE parent.id = run.parent_id) AS parent_uid,
     (SELECT json_group_array(tag) FROM run_tag WHERE run_tag.run_id = run.id) AS tags
@@ -92,6 +93,7 @@ def add_epoch(
     *,
     first_step: int = 0,
     keep_step: int | None = None,
+    job: str | None = None,
 ) -> int:
     """Open the next epoch of a run, which makes it running; return its number."""
     row = connection.execute(
@@ -101,8 +103,8 @@ def add_epoch(
     now, host = _clock.now_us(), events.host_name()
     connection.execute(
         "INSERT INTO epoch (run_id, epoch, kind, keep_step, first_step, started_us,"
-        " host, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (pk, number, kind, keep_step, first_step, now, host, pid),
+        " host, pid, job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (pk, number, kind, keep_step, first_step, now, host, pid, job),
     )
     connection.execute(
         "UPDATE run SET epoch = ?, state = 'running', exit_code = NULL, error = NULL,"
@@ -113,7 +115,21 @@ def add_epoch(
     if number > 1:
         uid = connection.execute("SELECT uid FROM run WHERE id = ?", (pk,)).fetchone()
         events.record(connection, kind, "run", uid[0], before=keep_step, after=number)
+        connection.execute(
+            "UPDATE project SET deleted_us = NULL WHERE id ="
+            " (SELECT project_id FROM run WHERE run.id = ?)",
+            (pk,),
+        )
     return number
+
+
+def job_of(connection: sqlite3.Connection, record: RunRecord) -> str | None:
+    """The torchrun job that opened a run's latest epoch, if one did."""
+    row = connection.execute(
+        "SELECT job FROM epoch WHERE run_id = ? AND epoch = ?",
+        (record.pk, record.epoch),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def epochs(connection: sqlite3.Connection, pk: int) -> list[Epoch]:
@@ -149,25 +165,25 @@ def revert_epochs(connection: sqlite3.Connection, record: RunRecord, to: int) ->
 
 
 def set_ended(
-    connection: sqlite3.Connection,
-    pk: int,
-    state: State,
-    *,
-    ended_us: int,
-    exit_code: int | None = None,
-    error: str | None = None,
+    connection: sqlite3.Connection, pk: int, end: End, *, ended_us: int
 ) -> None:
     """Give a run and its current epoch an end."""
     connection.execute(
         "UPDATE run SET state = ?, exit_code = ?, error = ?, ended_us = ?,"
         " updated_us = ? WHERE id = ?",
-        (state, exit_code, error, ended_us, _clock.now_us(), pk),
+        (end.state, end.exit_code, end.error, ended_us, _clock.now_us(), pk),
     )
     connection.execute(
         "UPDATE epoch SET ended_us = ? WHERE run_id = ? AND epoch ="
         " (SELECT epoch FROM run WHERE id = ?)",
         (ended_us, pk, pk),
     )
+
+
+def set_crashed(connection: sqlite3.Connection, pk: int, *, ended_us: int) -> None:
+    """Give a run whose writers died its end."""
+    set_ended(connection, pk, End(State.CRASHED), ended_us=ended_us)
+    connection.execute("UPDATE run SET exit_code = NULL WHERE id = ?", (pk,))
 
 
 def set_last_step(connection: sqlite3.Connection, pk: int, step: int | None) -> None:
@@ -199,13 +215,14 @@ def set_environment(
 
 
 def revive(connection: sqlite3.Connection, record: RunRecord) -> None:
-    """Return a run that was called crashed to `running`."""
-    connection.execute(
-        "UPDATE run SET state = 'running', ended_us = NULL WHERE id = ?"
-        " AND state = 'crashed'",
+    """Return a run that has an end to `running`: somebody writes it after all."""
+    changed = connection.execute(
+        "UPDATE run SET state = 'running', ended_us = NULL, exit_code = NULL,"
+        " error = NULL WHERE id = ? AND state != 'running'",
         (record.pk,),
     )
-    events.record(connection, "revive", "run", record.uid)
+    if changed.rowcount:
+        events.record(connection, "revive", "run", record.uid, before=str(record.state))
 
 
 def purge(connection: sqlite3.Connection, record: RunRecord) -> None:
@@ -288,13 +305,27 @@ def find_many(
     parts = [where, f"run.deleted_us IS {'NOT ' if deleted else ''}NULL"]
     if project is not None:
         parts.append("project.name = ?")
-        values = [*values, project]
+        values = [*values, _names.lookup(project)]
+    terms = [(sql, down) for sql, _, down in ordering.terms]
+    columns = ", ".join(f"{sql} AS k{i}" for i, (sql, _) in enumerate(terms))
+    # Missing values come last in either direction.
+    by = ", ".join(
+        f"k{i} IS NULL, k{i} {'DESC' if down else 'ASC'}"
+        for i, (_, down) in enumerate(terms)
+    )
+    # Chosen by key first: the wide rows are read only for the runs that are wanted.
     rows = connection.execute(
-        f"{_SELECT} {ordering.joins} WHERE {' AND '.join(f'({p})' for p in parts)}"
-        f" ORDER BY {ordering.clause} LIMIT ? OFFSET ?",
+        f"WITH chosen AS (SELECT run.id AS chosen_id, {columns} FROM run"
+        f" JOIN project ON project.id = run.project_id"
+        f" {' '.join(join for join, _ in ordering.joins)}"
+        f" WHERE {' AND '.join(f'({p})' for p in parts)}"
+        f" ORDER BY {by}, run.id DESC LIMIT ? OFFSET ?)"
+        f" {_SELECT} JOIN chosen ON chosen.chosen_id = run.id"
+        f" ORDER BY {by}, run.id DESC",
         (
-            *ordering.join_params, *values, *ordering.params,
-            -1 if limit is None else limit, offset,
+            *(v for _, given, _ in ordering.terms for v in given),
+            *(v for _, given in ordering.joins for v in given),
+            *values, -1 if limit is None else limit, offset,
         ),
     )  # fmt: skip
     return [_record(row) for row in rows]
@@ -318,19 +349,18 @@ def select(
     """
     state = f"run.deleted_us IS {'NOT ' if deleted else ''}NULL"
     scope, values = (state, []) if project is None else (
-        f"{state} AND project.name = ?", [project],
+        f"{state} AND project.name = ?", [_names.lookup(project)],
     )  # fmt: skip
-    if selector.startswith("@"):
-        return _special(connection, selector, project)
-    prefix = selector.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-    for test, value in (
-        ("run.run_id = ?", selector),
-        ("run.name = ?", selector),
-        (r"run.run_id LIKE ? ESCAPE '\'", f"{prefix}%"),
-    ):
+    selector = _names.lookup(selector)
+    tests = [("run.run_id = ?", [selector]), ("run.name = ?", [selector])]
+    if not is_special(selector):
+        # Not LIKE, which knows no case.
+        prefix = "substr(run.run_id, 1, length(?)) = ?"
+        tests.append((prefix, [selector, selector]))
+    for test, given in tests if selector else ():
         rows = connection.execute(
             f"{_SELECT} WHERE {scope} AND {test} ORDER BY run.started_us DESC LIMIT 6",
-            (*values, value),
+            (*values, *given),
         ).fetchall()
         if len(rows) == 1:
             return _record(rows[0])
@@ -343,12 +373,26 @@ def select(
                 hint="Give the project and the full id.",
                 run=selector,
             )
+    if is_special(selector):
+        return _special(connection, selector, project)
     where = f" in project {project!r}" if project else ""
     raise RunNotFoundError(
         f"There is no run {selector!r}{where}.",
         hint="`wanllmdb ls` shows the runs.",
         run=selector,
     )
+
+
+def find_named(
+    connection: sqlite3.Connection, name: str, *, deleted: bool = False
+) -> RunRecord | None:
+    """The only run of a display name, or None."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE run.deleted_us IS {'NOT ' if deleted else ''}NULL"
+        " AND run.name = ? LIMIT 2",
+        (_names.lookup(name),),
+    ).fetchall()
+    return _record(rows[0]) if len(rows) == 1 else None
 
 
 def update(
@@ -400,6 +444,11 @@ def set_deleted(
     events.touch_fields(connection, "run", record.uid, ["deleted"])
 
 
+def is_special(selector: str) -> bool:
+    """Whether a selector is ``@last``, ``@last~N`` or ``@best:KEY``."""
+    return selector.startswith(("@last", "@best:"))
+
+
 def _special(
     connection: sqlite3.Connection, selector: str, project: str | None
 ) -> RunRecord:
@@ -434,7 +483,8 @@ def _record(row: sqlite3.Row) -> RunRecord:
     return RunRecord(**known, parent=parent, tags=tuple(_json.loads(tags)))
 
 
-def environment(record: RunRecord) -> dict[str, JSONValue]:
+def environment(connection: sqlite3.Connection, pk: int) -> dict[str, JSONValue]:
     """What was captured of a run's surroundings."""
-    value: dict[str, JSONValue] = _json.loads(record.environment_json)
+    row = connection.execute("SELECT environment FROM run WHERE id = ?", (pk,))
+    value: dict[str, JSONValue] = _json.loads(row.fetchone()[0])
     return value

@@ -101,7 +101,8 @@ CREATE TABLE run_tag (
 CREATE INDEX run_by_tag ON run_tag (tag, run_id);
 
 -- One row per attempt. `keep_step`: rows of earlier epochs above it are
--- superseded (NULL: none are; -9223372036854775808: all are).
+-- superseded (NULL: none are; -9223372036854775808: all are). `job`: the torchrun job
+-- whose ranks share the epoch.
 CREATE TABLE epoch (
     run_id      INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
     epoch       INTEGER NOT NULL,
@@ -113,6 +114,7 @@ CREATE TABLE epoch (
     host        TEXT NOT NULL,
     pid         INTEGER NOT NULL,
     reverted_us INTEGER,
+    job         TEXT,
     CONSTRAINT epoch_once PRIMARY KEY (run_id, epoch),
     CONSTRAINT epoch_kind_known
         CHECK (kind IN ('init', 'resume', 'rewind', 'overwrite', 'fork'))
@@ -128,13 +130,17 @@ CREATE TABLE stream (
     creator     INTEGER NOT NULL,
     opened_us   INTEGER NOT NULL,
     closed_us   INTEGER,
+    state       TEXT,
     exit_code   INTEGER,
+    error       TEXT,
     fence_seq   INTEGER,
     fence_bytes INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX stream_by_run ON stream (run_id);
 
--- What a run's numbers came to, for its first 256 keys and every defined metric.
+-- What a run's numbers came to, for its first 256 keys and every defined metric, in
+-- the order of `position`. `exact`: JSON of [last, min, max] where a column cannot
+-- hold them (bools, NaN, lists, ints beyond 64 bits).
 CREATE TABLE run_key (
     run_id    INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
     key       TEXT NOT NULL,
@@ -145,6 +151,8 @@ CREATE TABLE run_key (
     min       ANY,
     max       ANY,
     mean      REAL,
+    position  INTEGER NOT NULL,
+    exact     TEXT,
     CONSTRAINT run_key_once PRIMARY KEY (run_id, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX run_by_key_last ON run_key (key, last);

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wanllmdb import _clock
-from wanllmdb.types import StreamIdentity
+from wanllmdb.types import End, State, StreamIdentity
 
 Fence = tuple[int, int, str]
 """(last segment's number, its size in bytes, stream)."""
@@ -15,11 +15,10 @@ Fence = tuple[int, int, str]
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """How a stream of a run stands: its writer's part, whether and how it closed."""
+    """How a stream of a run stands: its writer's part, and its end if it has one."""
 
     creator: bool
-    closed: bool
-    exit_code: int
+    end: End | None
 
 
 def add(
@@ -33,24 +32,27 @@ def add(
     )
 
 
-def close(connection: sqlite3.Connection, token: str, exit_code: int) -> None:
-    """Note that a stream's writer finished."""
+def close(connection: sqlite3.Connection, token: str, end: End) -> None:
+    """Note that a stream's writer finished, and how."""
     connection.execute(
-        "UPDATE stream SET closed_us = ?, exit_code = ? WHERE token = ?",
-        (_clock.now_us(), exit_code, token),
+        "UPDATE stream SET closed_us = ?, state = ?, exit_code = ?, error = ?"
+        " WHERE token = ?",
+        (_clock.now_us(), end.state, end.exit_code, end.error, token),
     )
 
 
 def ends(connection: sqlite3.Connection, pk: int, epoch: int) -> list[StreamEnd]:
     """How each stream of an epoch stands."""
     rows = connection.execute(
-        "SELECT creator, closed_us, exit_code FROM stream WHERE run_id = ?"
-        " AND epoch = ?",
+        "SELECT creator, closed_us, state, exit_code, error FROM stream"
+        " WHERE run_id = ? AND epoch = ? ORDER BY creator DESC, opened_us",
         (pk, epoch),
     )
     return [
-        StreamEnd(bool(creator), closed_us is not None, exit_code or 0)
-        for creator, closed_us, exit_code in rows
+        StreamEnd(
+            bool(creator), None if closed is None else End(State(state), code, error)
+        )
+        for creator, closed, state, code, error in rows
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from wanllmdb import _clock, _json
@@ -80,32 +80,54 @@ def _sql_int(value: int) -> int | float:
         return float("inf") if value > 0 else float("-inf")
 
 
-def set_keys(
-    connection: sqlite3.Connection, pk: int, stats: Mapping[str, KeyStats],
-    defined: Iterable[str] = (),
-) -> None:  # fmt: skip
-    """Store the statistics of a run's keys: rows for the first 256, the rest packed."""
+@dataclass(frozen=True, slots=True)
+class KeyRows:
+    """The statistics of a run's keys as rows, made before a transaction begins."""
+
+    rows: list[tuple[Any, ...]]
+    packed: bytes | None
+
+
+def key_rows(stats: Mapping[str, KeyStats], defined: Iterable[str] = ()) -> KeyRows:
+    """Rows for the first 256 keys and every defined metric, the rest packed."""
     first = dict.fromkeys([*list(stats)[:RUN_KEY_LIMIT], *defined])
+    rows = []
+    rest = []
+    for position, (key, item) in enumerate(stats.items()):
+        if key in first:
+            rows.append((key, *_sql_stats(item, position)))
+        else:
+            rest.append([key, *astuple(item)])
+    packed = zlib.compress(_json.dumps(rest).encode()) if rest else None
+    return KeyRows(rows, packed)
+
+
+def set_keys(connection: sqlite3.Connection, pk: int, keys: KeyRows) -> None:
+    """Store the statistics of a run's keys."""
     connection.execute("DELETE FROM run_key WHERE run_id = ?", (pk,))
     connection.executemany(
-        "INSERT INTO run_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(pk, key, *_sql_stats(stats[key])) for key in first if key in stats],
+        "INSERT INTO run_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(pk, *row) for row in keys.rows],
     )
-    rest = [[key, *astuple(item)] for key, item in stats.items() if key not in first]
     connection.execute("DELETE FROM run_keys_packed WHERE run_id = ?", (pk,))
-    if rest:
-        packed = zlib.compress(_json.dumps(rest).encode())
-        connection.execute("INSERT INTO run_keys_packed VALUES (?, ?)", (pk, packed))
+    if keys.packed is not None:
+        connection.execute(
+            "INSERT INTO run_keys_packed VALUES (?, ?)", (pk, keys.packed)
+        )
 
 
 def read_keys(connection: sqlite3.Connection, pk: int) -> dict[str, KeyStats]:
     """The statistics of every key of a run, in the order of first appearance."""
     rows = connection.execute(
-        "SELECT key, count, nans, last, last_step, min, max, mean FROM run_key"
-        " WHERE run_id = ?",
+        "SELECT key, count, nans, last, last_step, min, max, mean, exact FROM run_key"
+        " WHERE run_id = ? ORDER BY position",
         (pk,),
     )
-    stats = {row[0]: KeyStats(*row[1:]) for row in rows}
+    stats = {}
+    for key, count, nans, last, last_step, low, high, mean, exact in rows:
+        if exact is not None:
+            last, low, high = _json.loads(exact)
+        stats[key] = KeyStats(count, nans, last, last_step, low, high, mean)
     packed = connection.execute(
         "SELECT rows FROM run_keys_packed WHERE run_id = ?", (pk,)
     ).fetchone()
@@ -115,11 +137,17 @@ def read_keys(connection: sqlite3.Connection, pk: int) -> dict[str, KeyStats]:
     return stats
 
 
-def _sql_stats(stats: KeyStats) -> tuple[Any, ...]:
-    scalar = dict(flatten({"v": stats.last})).get("v")
-    low = dict(flatten({"v": stats.min})).get("v")
-    high = dict(flatten({"v": stats.max})).get("v")
-    return (stats.count, stats.nans, scalar, stats.last_step, low, high, stats.mean)
+def _sql_stats(stats: KeyStats, position: int) -> tuple[Any, ...]:
+    """The columns of a key, as SQLite can compare them, and exact where it cannot."""
+    given = [stats.last, stats.min, stats.max]
+    held = [dict(flatten({"v": value})).get("v") for value in given]
+    same = all(type(a) is type(b) and a == b for a, b in zip(given, held, strict=True))
+    last, low, high = held
+    exact = None if same else _json.dumps(given)
+    return (
+        stats.count, stats.nans, last, stats.last_step, low, high, stats.mean,
+        position, exact,
+    )  # fmt: skip
 
 
 def add_definition(
@@ -132,6 +160,11 @@ def add_definition(
         " ON CONFLICT DO UPDATE SET options = excluded.options",
         (pk, pk, glob, _json.dumps(dict(options))),
     )
+
+
+def forget_definitions(connection: sqlite3.Connection, pk: int) -> None:
+    """Drop every `define_metric` of a run that begins anew."""
+    connection.execute("DELETE FROM metric_definition WHERE run_id = ?", (pk,))
 
 
 def read_definitions(

@@ -8,7 +8,7 @@ is counted as lost, never guessed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from struct import iter_unpack
@@ -66,8 +66,10 @@ class Segment:
         objects: Rows of any values.
         summaries: Writes to the summary.
         damage: Bytes that are no frames.
-        sealed: Whether the writer closed the stream here.
-        rows: Rows in all.
+        sealed: Rows of the stream, if its writer closed it here.
+        first_row: Ordinal of the first row.
+        rows: Ordinal after the last row.
+        gap: Ordinal at which bytes were last skipped, if frames follow them.
         bytes: Length of the valid prefix.
     """
 
@@ -76,9 +78,24 @@ class Segment:
     objects: list[ObjectRow] = field(default_factory=list)
     summaries: list[SummaryWrite] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
-    sealed: bool = False
+    sealed: int | None = None
+    first_row: int = 0
     rows: int = 0
+    gap: int | None = None
     bytes: int = 0
+
+    def lost(self, name: str, rows: int) -> None:
+        """Report rows that should stand here, and number those after the gap anew."""
+        self.damage.append(Damage(name, 0, 0, rows, False))
+        self.rows += rows
+        if self.gap is None:
+            return
+        for block in self.shaped:
+            block.ordinals = [n + rows * (n >= self.gap) for n in block.ordinals]
+        for row in self.objects:
+            row.ordinal += rows * (row.ordinal >= self.gap)
+        for write in self.summaries:
+            write.ordinal += rows * (write.ordinal >= self.gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +131,7 @@ class _Walk:
 
     first_row: int
     shapes: dict[int, Shape] = field(default_factory=dict)
-    stretches: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+    stretches: dict[Shape, list[tuple[int, int, int]]] = field(default_factory=dict)
     rows: int = 0
     undefined: int = 0
 
@@ -142,12 +159,31 @@ def read_stream(
         paths: Its files.
         known: Its identity, if the Catalog knows it: used where a header is damaged.
     """
+    files = list(paths)
+    while files and files[-1].stat().st_size == 0:
+        del files[-1]  # made ahead, and not begun
     rows = 0
-    for path in paths:
+    for index, path in enumerate(files):
         decoded = decode(path.read_bytes(), path.name, rows, known)
         known = known or decoded.identity
+        if decoded.first_row > rows:
+            decoded.damage.append(
+                Damage(path.name, 0, 0, decoded.first_row - rows, False)
+            )
+        end = decoded.sealed
+        if index + 1 < len(files):  # a finished one: its end was not cut by a kill
+            decoded.damage = [replace(d, torn=False) for d in decoded.damage]
+            end = _first_row(files[index + 1])
+        if end is not None and end > decoded.rows:
+            decoded.lost(path.name, end - decoded.rows)
         rows = decoded.rows
         yield decoded
+
+
+def _first_row(path: Path) -> int | None:
+    with path.open("rb") as file:
+        head = segment.parse_header(file.read(HEADER_BYTES))
+    return None if head is None else head[0]
 
 
 def decode(
@@ -175,16 +211,17 @@ def decode(
     walk = _Walk(first_row)
     end = _walk(data, name, walk, result)
     result.bytes = end
-    result.rows = first_row + walk.rows
+    result.first_row, result.rows = first_row, first_row + walk.rows
     if walk.undefined:
         result.damage.append(Damage(name, 0, 0, walk.undefined, False))
     if result.identity is None:
         if walk.rows:
             result.damage.append(Damage(name, 0, 0, walk.rows, False))
-        return Segment(None, damage=result.damage, rows=result.rows, bytes=end)
+        return Segment(
+            None, damage=result.damage, first_row=first_row, rows=result.rows, bytes=end
+        )
     result.shaped = [
-        _gather(data, walk.shapes[number], stretches)
-        for number, stretches in walk.stretches.items()
+        _gather(data, shape, stretches) for shape, stretches in walk.stretches.items()
     ]
     return result
 
@@ -200,12 +237,14 @@ def _walk(data: bytes, name: str, walk: _Walk, result: Segment) -> int:
             torn = found is None
             stop = len(data) if found is None else found
             result.damage.append(Damage(name, offset, stop - offset, 0, torn))
+            if not torn:
+                result.gap = walk.first_row + walk.rows
             offset = stop
             continue
         shape = walk.shapes.get(schema)
         if shape is not None and shape.words == words:
             count = _stretch(data, offset, words * 8)
-            walk.stretches.setdefault(schema, []).append(
+            walk.stretches.setdefault(shape, []).append(
                 (offset, count, walk.first_row + walk.rows)
             )
             walk.rows += count
@@ -280,7 +319,8 @@ def _take(frame: memoryview, schema: int, walk: _Walk, result: Segment) -> None:
         values = segment.payload_json(frame[HEAD_BYTES:])
         result.summaries.append(SummaryWrite(ordinal, time_us, values))
     elif schema == segment.SEAL:
-        result.sealed = True
+        sealed = segment.payload_json(frame[HEAD_BYTES:])
+        result.sealed = int(sealed["rows"])
     else:
         walk.undefined += 1
         walk.rows += 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from math import inf, isfinite
 from operator import ge, itemgetter
 from typing import Any
 
@@ -34,6 +35,9 @@ Object = tuple[int, int, int, Mapping[str, JSONValue]]
 Place = tuple[int, int, str, float]
 """Total order of rows: (epoch, ms, stream, ordinal)."""
 
+
+_NUMBERS = (bool, int, float)
+_INFINITIES = (inf, -inf)
 
 Span = tuple[int, int]
 """The least and the greatest step of a stretch of rows."""
@@ -70,10 +74,19 @@ class KeyFold:
         """Count in a column of numbers whose steps differ from row to row."""
         sure = values[:-1]
         if self.open_step is not None and self.open_step != steps[0]:
-            sure = (self.open, *sure)
+            if isinstance(self.open, _NUMBERS):
+                sure = (self.open, *sure)
+            else:
+                self.close()
         if sure:
             self.count_in(sure)
         self.open, self.open_step = values[-1], steps[-1]
+
+    def add_other(self, value: JSONValue, step: int) -> None:
+        """Count in a value that is no number."""
+        if self.open_step != step:
+            self.close()
+        self.open, self.open_step = value, step
 
     def restart(self) -> None:
         """Forget what was counted; first and last stay."""
@@ -84,22 +97,25 @@ class KeyFold:
     def close(self) -> None:
         """Count the open number: no further row of its step can come."""
         if self.open_step is not None:
-            self.count_in((self.open,))
+            if isinstance(self.open, _NUMBERS):
+                self.count_in((self.open,))
+            else:
+                self.count += 1
             self.open = self.open_step = None
 
     def count_in(self, values: Sequence[Any]) -> None:
         """Count in numbers of which none will be replaced."""
         self.count += len(values)
-        total = sum(values)
+        total = _sum(values)
         if total != total:
             kept = [v for v in values if v == v]
             self.nans += len(values) - len(kept)
             if not kept:
                 return
-            values, total = kept, sum(kept)
+            values, total = kept, _sum(kept)
         low, high = min(values), max(values)
         self.numbers += len(values)
-        self.sum += total
+        self.sum = _sum((self.sum, total))
         self.min = low if self.min is None else min(self.min, low)
         self.max = high if self.max is None else max(self.max, high)
 
@@ -125,7 +141,7 @@ class KeyFold:
         self.count += other.count
         self.nans += other.nans
         self.numbers += other.numbers
-        self.sum += other.sum
+        self.sum = _sum((self.sum, other.sum))
         for low in [v for v in (other.min,) if v is not None]:
             self.min = low if self.min is None else min(self.min, low)
         for high in [v for v in (other.max,) if v is not None]:
@@ -146,11 +162,28 @@ class KeyFold:
         )  # fmt: skip
 
 
-def _mean(total: float, count: int) -> float:
+def _sum(values: Sequence[Any]) -> Any:
+    """The sum of numbers; a Fraction where it is beyond the floats, or one of them is.
+
+    Thus the mean of two great floats is their mean.
+    """
     try:
-        return total / count
-    except OverflowError:  # an int sum beyond the floats
-        return float("inf") if total > 0 else float("-inf")
+        total = sum(values)
+        if total not in _INFINITIES or not all(map(isfinite, values)):
+            return total
+    except OverflowError:  # an int beyond the floats, among floats
+        pass
+    from fractions import Fraction
+
+    infinite = [v for v in values if v in _INFINITIES or v != v]
+    return sum(infinite) if infinite else sum(map(Fraction, values))
+
+
+def _mean(total: Any, count: int) -> float:
+    try:
+        return float(total / count)
+    except OverflowError:
+        return inf if total > 0 else -inf
 
 
 class Fold:
@@ -164,6 +197,8 @@ class Fold:
         rows: Rows folded.
         overlaps: Whether a writer's steps went back, so that values that were
             replaced may be counted.
+        overflowed: Whether there were keys beyond `KEY_LIMIT`.
+        writes: How often something was written into the summary.
     """
 
     def __init__(self, writer: str = "primary") -> None:
@@ -173,6 +208,8 @@ class Fold:
         self.last_us: int | None = None
         self.rows = 0
         self.overlaps = False
+        self.overflowed = False
+        self.writes = 0
         self._writer = writer
         self._span: Span | None = None
         self._spans: dict[str, Span] = {}
@@ -267,7 +304,7 @@ class Fold:
         if fold is None:  # only None was logged, or it came after too many others
             return
         fold.restart()
-        numbers = [v for v in values if isinstance(v, (bool, int, float))]
+        numbers = [v for v in values if isinstance(v, _NUMBERS)]
         if numbers:
             fold.count_in(numbers)
         fold.count += len(values) - len(numbers)
@@ -282,14 +319,15 @@ class Fold:
             fold = self._key(key)
             if fold is None or value is None:
                 continue
-            if isinstance(value, (bool, int, float)):
+            if isinstance(value, _NUMBERS):
                 fold.add_numbers((value,), (step,))
             else:
-                fold.count += 1
+                fold.add_other(value, step)
             fold.note_ends(value, place, value, place, step)
 
     def write_summary(self, values: Mapping[str, JSONValue], place: Place) -> None:
         """Take over what the user set; a later log of the key wins again."""
+        self.writes += 1
         for key, value in values.items():
             known = self.written.get(key)
             if known is None or place >= known[0]:
@@ -354,6 +392,7 @@ class Fold:
         fold = self.keys.get(key)
         if fold is None:
             if len(self.keys) >= KEY_LIMIT:
+                self.overflowed = True
                 return None
             fold = self.keys[key] = KeyFold()
         return fold

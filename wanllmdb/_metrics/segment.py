@@ -39,7 +39,7 @@ GENERIC = 65_001
 SEAL = 65_003
 SUMMARY = 65_004
 
-KINDS = {Kind.METRICS: 0, Kind.CONSOLE: 1, Kind.SYSTEM: 2}
+KINDS = {Kind.METRICS: 0, Kind.CONSOLE: 1, Kind.SYSTEM: 2, Kind.EDITS: 3}
 _HEADER = struct.Struct("<4sIQqQII16sII")
 _FORMATS = {"d": "d", "q": "q", "b": "?7x", "n": ""}
 

@@ -14,6 +14,7 @@ from zlib import crc32
 
 from wanllmdb import _files, _json
 from wanllmdb._metrics import segment
+from wanllmdb._metrics.decode import decode, list_segments
 from wanllmdb._metrics.fold import Fold, Row
 from wanllmdb._metrics.segment import SEGMENT_BYTES, Shape
 from wanllmdb.types import INT64_MAX, Durability, JSONValue, Kind, StreamIdentity
@@ -52,12 +53,18 @@ class _Waiting:
             self.id, self.words, self.pack = shape.id, shape.words, shape.pack
 
 
-_NO_SHAPE = _Waiting(None, {"": None})
-"""Fits no row: keys are never empty."""
+_NO_SHAPE = _Waiting(None, {object(): None})  # type: ignore[dict-item]
+"""Fits no row."""
 
 
 class StreamWriter:
     """One writer's stream of one kind. Not thread-safe: its owner holds a lock.
+
+    Attributes:
+        fold: The sums of the rows, up to date after `fold_pending`.
+        rows: Rows written.
+        dropped: Rows that the disk refused.
+        certain: Whether `fold` holds just what stands in the log.
 
     The first segment is made at the first row. A failing disk never raises: the row
     is dropped and counted, `on_fault` is told once per kind of fault, and writing
@@ -71,6 +78,7 @@ class StreamWriter:
         on_fault: Called with the OSError of a row that was dropped.
         spill: Stores bytes as a blob and returns the value that stands for them.
         normalise: Makes a row of storable values of a mapping of a shape not seen yet.
+        on_limit: Told when there are more keys than are summed up.
     """
 
     def __init__(
@@ -83,11 +91,13 @@ class StreamWriter:
         on_fault: Callable[[OSError], None] = lambda _: None,
         spill: Callable[[bytes], JSONValue] | None = None,
         normalise: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+        on_limit: Callable[[], None] = lambda: None,
     ) -> None:
         self.identity = identity
         self.fold = Fold(identity.writer)
         self.dropped = 0
         self.rows = 0
+        self.certain = True
         self._directory = directory
         self._kind = kind
         self._folds = kind is Kind.METRICS
@@ -95,11 +105,13 @@ class StreamWriter:
         self._on_fault = on_fault
         self._spill = spill
         self._normalise = normalise
+        self._on_limit = on_limit
         self._fd = -1
         self._spare = -1
         self._seq = 0
         self._size = 0
-        self._full = self._retrying = False
+        self._flushing = False
+        self._in_flight = 0
         self._last_us = 0
         self._shapes: dict[tuple[Any, ...], _Waiting] = {}
         self._latest = _NO_SHAPE
@@ -131,7 +143,8 @@ class StreamWriter:
         try:
             body = shape.pack(shape.words, shape.id, *cells)
         except struct.error:  # an int beyond 64 bits
-            self._append_json(data, step)
+            row = data if self._normalise is None else self._normalise(data)
+            self._append_json(row, step)
             return
         frame = crc32(body).to_bytes(4, "little") + body
         if self._direct:
@@ -141,11 +154,11 @@ class StreamWriter:
                 done = -error.errno if error.errno else -errno.EIO
             if done == len(frame):
                 self._size += done
-            elif not self._finish_write(frame, done):
-                self._retry_in_new_segment(data, step)
+            elif not self._finish(frame, done):
+                self.dropped += 1
                 return
         elif not self._put(frame):
-            self._retry_in_new_segment(data, step)
+            self.dropped += 1
             return
         self._last_us = now
         if self._folds:
@@ -158,7 +171,7 @@ class StreamWriter:
             self._note_buffered()
         if self.rows >= self._fold_at:
             self.fold_pending()
-        if self._size >= SEGMENT_BYTES:
+        if self._size + len(self._buffer) >= SEGMENT_BYTES:
             self._roll()
 
     def write_summary(self, values: Mapping[str, JSONValue]) -> None:
@@ -167,7 +180,8 @@ class StreamWriter:
         self.fold_pending()
         place = (self.identity.epoch, now // 1000, self.identity.token, self.rows - 0.5)
         self.fold.write_summary(values, place)
-        self._put_json(segment.SUMMARY, values, 0, now)
+        for part in self._parts(dict(values)):
+            self._put_json(segment.SUMMARY, part, 0, now)
 
     def fold_pending(self) -> None:
         """Bring `fold` up to date with every row written."""
@@ -178,33 +192,29 @@ class StreamWriter:
                 [(w.shape, w.rows, w.ordinals) for w in waiting], (),
                 self.identity.epoch, self.identity.token,
             )  # fmt: skip
+        if self.fold.overflowed:
+            self._on_limit()
         for shape in waiting:
             shape.rows, shape.ordinals = [], []
         self._fold_at = self.rows + self._fold_rows
 
     def flush(self) -> None:
         """Hand buffered rows to the kernel (durability "buffered")."""
-        if not self._buffer:
+        if not self._buffer or self._flushing:
             return
-        data, self._buffer = bytes(self._buffer), bytearray()
-        rows, self._unflushed = self._unflushed, 0
-        shapes = dict(self._shapes)
-        self._size -= len(data)
-        done = self._write(data)
-        if not done and self._full:
-            # One file's limit was met: the same rows, defined anew in the next one.
-            self._full, self._retrying, self._shapes = False, True, shapes
-            again = b"".join(known.shape.definition() for known in shapes.values())
-            done = self._write(again + data)
-            self._retrying = False
-        if not done:
-            self.dropped += rows - 1  # _finish_write counted one
-            self.rows -= rows
-            for known in shapes.values():
-                while known.ordinals and known.ordinals[-1] >= self.rows:
-                    known.rows.pop()
-                    known.ordinals.pop()
-            self._forget_shapes()
+        self._flushing, self._in_flight = True, self._unflushed
+        written = self._write(bytes(self._buffer))
+        self._buffer, self._unflushed = bytearray(), 0
+        if not written:
+            self.dropped += self._in_flight
+            self.rows -= self._in_flight
+            for shape in self._shapes.values():
+                while shape.ordinals and shape.ordinals[-1] >= self.rows:
+                    shape.rows.pop()
+                    shape.ordinals.pop()
+            # Definitions were among what was refused: this segment lacks them.
+            self._leave_segment()
+        self._flushing, self._in_flight = False, 0
 
     def sync(self) -> None:
         """Make everything written survive a power cut."""
@@ -229,16 +239,57 @@ class StreamWriter:
                 pass
 
     def close(self) -> None:
-        """Seal the stream and make it durable; nothing can follow."""
+        """Seal the stream; nothing can follow. The Store makes it durable."""
         self.fold_pending()
         if self._fd >= 0:
             self._put_json(
                 segment.SEAL, {"rows": self.rows, "clean": True}, 0, self._last_us
             )
-            self.sync()
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         self._drop_spare()
+
+    def interrupted(self) -> None:
+        """After an exception broke into a call: go by what stands in the files.
+
+        The row under way stands there whole or not at all; rows that wait in the
+        buffer are written again, into a new segment. The sums are no longer certain.
+        """
+        self.certain = False
+        shapes, waiting = self._shapes, bytes(self._buffer)
+        self._buffer.clear()
+        self._unflushed = self._in_flight = 0
+        self._flushing = False
+        self._drop_spare()
+        if self._fd >= 0:
+            if waiting:  # a flush may have been under way
+                os.ftruncate(self._fd, self._size)
+            os.close(self._fd)
+            self._fd = -1
+        self._forget_shapes()
+        self._recount()
+        if waiting and self._open():
+            known = b"".join(shape.shape.definition() for shape in shapes.values())
+            self._write(known + waiting)
+            self._leave_segment()
+            self._recount()
+
+    def _recount(self) -> None:
+        """Find the last segment, cut a broken frame off it, and count the rows."""
+        found = list_segments(self._directory, self._kind)
+        for path in reversed(found.get(self.identity.token, [])):
+            parsed = segment.parse_file_name(path.name)
+            assert parsed is not None
+            self._seq = max(self._seq, parsed[2])
+            data = path.read_bytes()
+            if segment.parse_header(data) is None:
+                path.unlink()  # broken off before its first row
+                continue
+            last = decode(data, path.name)
+            os.truncate(path, last.bytes)
+            self.rows = last.rows
+            return
 
     def abandon_after_fork(self) -> None:
         """In a forked child: let go of the parent's descriptors, write nothing."""
@@ -249,6 +300,7 @@ class StreamWriter:
                 except OSError:  # closed by the program itself
                     pass
         self._fd = self._spare = -1
+        self._buffer.clear()
 
     def _append_new(self, data: Mapping[str, Any], step: int) -> None:
         signature = (*data, *map(type, data.values()))
@@ -265,32 +317,23 @@ class StreamWriter:
         if too_wide or len(str(shape.keys)) > segment.MAX_FRAME_BYTES // 4:
             self._append_json(data, step)
             return
-        if self._put(shape.definition()):
-            self._shapes[signature] = _Waiting(shape, data)
-            self._fold_rows = min(self._fold_rows, FOLD_VALUES // len(codes) + 1)
-            self._fold_at = min(self._fold_at, self.rows + self._fold_rows)
-            self.append(data, step)
-        else:
-            self._retry_in_new_segment(data, step)
-
-    def _retry_in_new_segment(self, data: Mapping[str, Any], step: int) -> None:
-        """Write a row again that met a limit on one file's size; once."""
-        if self._full:
-            self._full = False
-            self._retrying = True
-            try:
-                self.append(data, step)
-            finally:
-                self._retrying = False
+        if not self._put(shape.definition()):
+            self.dropped += 1
+            return
+        self._shapes[signature] = _Waiting(shape, data)
+        self._fold_rows = min(self._fold_rows, FOLD_VALUES // len(codes) + 1)
+        self._fold_at = min(self._fold_at, self.rows + self._fold_rows)
+        self.append(data, step)
 
     def _append_json(self, data: Mapping[str, Any], step: int) -> None:
         step = min(step, INT64_MAX)  # the cursor may have gone beyond
         now = max(time_ns() // 1000, self._last_us)
         row = {key: plain(value) for key, value in data.items()}
+        lost = False
         for part in self._parts(row):
             if not self._put_json(segment.GENERIC, part, step, now):
-                self._retry_in_new_segment(part, step)
-                return
+                lost = True
+                continue
             self._last_us = now
             if self._folds:
                 self.fold_pending()
@@ -299,6 +342,7 @@ class StreamWriter:
                     (self.identity.epoch, now // 1000, self.identity.token, self.rows),
                 )  # fmt: skip
             self.rows += 1
+        self.dropped += lost
         if self._size >= SEGMENT_BYTES:
             self._roll()
 
@@ -323,23 +367,25 @@ class StreamWriter:
     def _put_json(
         self, schema: int, value: Mapping[str, Any], step: int, now: int
     ) -> bool:
+        """Write a frame of JSON; False if it was refused. Such frames do not wait."""
         text = _json.dumps(dict(value)).encode()
-        self.flush()  # frames of this kind are not buffered
-        return self._put(segment.frame(schema, step, now, text), buffered=False)
+        self.flush()
+        if self._fd < 0 and not self._open():
+            return False
+        written = self._write(segment.frame(schema, step, now, text))
+        if written and self._durability == "sync":
+            self.sync()
+        return written
 
     def _note_buffered(self) -> None:
         self._unflushed += bool(self._buffer)
         if len(self._buffer) >= BUFFER_BYTES:
             self.flush()
 
-    def _put(self, frame: bytes, *, buffered: bool = True) -> bool:
-        """Write a frame by the way of this durability; False if it was dropped."""
-        if self._fd < 0 and not self._open():
-            self.dropped += 1
-            return False
-        if buffered and self._durability == "buffered":
+    def _put(self, frame: bytes) -> bool:
+        """Write a frame by the way of this durability; False if it was refused."""
+        if self._durability == "buffered":
             self._buffer += frame
-            self._size += len(frame)
             return True
         if not self._write(frame):
             return False
@@ -347,47 +393,56 @@ class StreamWriter:
             self.sync()
         return True
 
-    def _write(self, frame: bytes) -> bool:
+    def _write(self, data: bytes) -> bool:
         try:
-            done = os.write(self._fd, frame)
+            done = write(self._fd, data)
         except OSError as error:
             done = -(error.errno or errno.EIO)
-        if done == len(frame):
+        if done == len(data):
             self._size += done
             return True
-        return self._finish_write(frame, done)
+        return self._finish(data, done)
 
-    def _finish_write(self, frame: bytes, done: int) -> bool:
-        """After a short or failed write: complete it, or leave no part of it."""
+    def _finish(self, data: bytes, done: int) -> bool:
+        """After a short or failed write: complete it, or leave no part of it.
+
+        Args:
+            data: Whole frames.
+            done: Bytes that were written, or the negative error number.
+        """
+        shapes, latest = self._shapes, self._latest
+        code = self._complete(data, done)
+        if code == errno.EFBIG and self._size > segment.HEADER_BYTES:
+            # RLIMIT_FSIZE is a limit per file: the next one has room.
+            self._roll()
+            if self._fd < 0:
+                return False
+            self._shapes, self._latest = shapes, latest
+            known = b"".join(shape.shape.definition() for shape in shapes.values())
+            code = self._complete(known + data, 0)
+        if code:
+            self._on_fault(OSError(code, os.strerror(code)))
+        return not code
+
+    def _complete(self, data: bytes, done: int) -> int:
+        """Write the rest; after an error cut the part off, and return its number."""
         code = -done
         if done >= 0:
             try:
-                _files.write_all(self._fd, memoryview(frame)[done:])
+                _files.write_all(self._fd, memoryview(data)[done:])
             except OSError as error:
                 code = error.errno or errno.EIO
             else:
-                self._size += len(frame)
-                return True
-        self._cut_back()
-        if code == errno.EFBIG and not self._retrying and self._fd >= 0:
-            # RLIMIT_FSIZE is a limit per file: the next one has room.
-            self._full = True
-            self._roll()
-            return False
-        self.dropped += 1
-        self._on_fault(OSError(code, os.strerror(code)))
-        return False
-
-    def _cut_back(self) -> None:
-        """Remove a half-written frame; a segment that cannot be mended is left."""
+                self._size += len(data)
+                return 0
         try:
             os.ftruncate(self._fd, self._size)
-        except OSError:
-            os.close(self._fd)
-            self._fd = -1
+        except OSError:  # a segment that cannot be mended is left
+            self._leave_segment()
+        return code
 
     def _create(self, seq: int) -> int:
-        path = self._directory / segment.file_name(self.identity.token, self._kind, seq)
+        path = self._path(seq)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         return os.open(path, flags, 0o600)
 
@@ -401,7 +456,7 @@ class StreamWriter:
             head = segment.header(
                 pid=os.getpid(),
                 created_us=time_ns() // 1000,
-                first_row=self.rows,
+                first_row=self.rows - self._in_flight,
                 epoch=self.identity.epoch,
                 kind=self._kind,
                 writer=self.identity.writer,
@@ -410,25 +465,32 @@ class StreamWriter:
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
-                self._unlink(self._seq + 1)
+                self._path(self._seq + 1).unlink(missing_ok=True)
             self._on_fault(error)
             return False
         self._seq += 1
-        self._fd = fd
         self._size = segment.HEADER_BYTES
         self.fold_pending()
         self._forget_shapes()
+        self._fd = fd
         return True
 
     def _roll(self) -> None:
-        """End this segment; the next row opens the next one."""
+        """End this segment, and open the next one."""
         self.flush()
         self.fold_pending()
         if self._durability != "process":
             self.sync()
-        os.close(self._fd)
-        self._fd = -1
+        self._leave_segment()
         self._open()
+
+    def _leave_segment(self) -> None:
+        """Write no more to this segment; the next row opens another."""
+        self.fold_pending()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._forget_shapes()
 
     def _forget_shapes(self) -> None:
         self._shapes = {}
@@ -439,11 +501,11 @@ class StreamWriter:
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
-            self._unlink(self._seq + 1)
+            self._path(self._seq + 1).unlink(missing_ok=True)
 
-    def _unlink(self, seq: int) -> None:
+    def _path(self, seq: int) -> Path:
         name = segment.file_name(self.identity.token, self._kind, seq)
-        (self._directory / name).unlink(missing_ok=True)
+        return self._directory / name
 
 
 def _code_of(value: Any) -> str | None:
