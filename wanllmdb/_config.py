@@ -100,8 +100,20 @@ class ConfigChange:
     @property
     def replaced(self) -> list[str]:
         """Keys whose value is another one than before."""
-        return [k for k, v in self.before.items() if k in self.after
-                and self.after[k] != v]  # fmt: skip
+        return [
+            key for key, value in self.before.items()
+            if key in self.after and _is_replaced(value, self.after[key])
+        ]  # fmt: skip
+
+
+def _is_replaced(before: JSONValue, after: JSONValue) -> bool:
+    """Whether a value is another one; what was added to a mapping is no change."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return any(
+            key not in after or _is_replaced(value, after[key])
+            for key, value in before.items()
+        )
+    return repr(before) != repr(after)  # NaN is equal to NaN, 1 is not 1.0
 
 
 class Config(Section):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wanllmdb import _values
 from wanllmdb._metrics.summary import options_of
 from wanllmdb.errors import InvalidInputError
 from wanllmdb.types import JSONValue
@@ -44,7 +43,6 @@ class Definitions:
         Raises:
             InvalidInputError: a word is unknown, or ``best`` lacks a goal.
         """
-        name = _values.config_key(name)
         options = {} if overwrite else dict(self.options.get(name, {}))
         words = [*_words(options.get("summary")), *_words(given.get("summary"))]
         options.update({k: v for k, v in given.items() if v is not None})

@@ -37,6 +37,7 @@ class Process:
         active: The run that module-level calls go to.
         hooked: Whether the hooks of exit are set.
         exit_code: What `sys.exit` was called with.
+        said: W&B's variables that were spoken of.
         last_ended: The run that ended last, and the exception then on its way.
     """
 
@@ -47,6 +48,7 @@ class Process:
     active: Run | None = None
     hooked: bool = False
     exit_code: int = 0
+    said: set[str] = field(default_factory=set)
     last_ended: tuple[Run, BaseException | None] | None = None
 
     @property

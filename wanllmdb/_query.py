@@ -30,7 +30,7 @@ from wanllmdb.errors import (
     MetricNotFoundError,
     RunNotFoundError,
 )
-from wanllmdb.types import Alert, Epoch, Event, KeyStats, Kind, RunFile, RunRecord
+from wanllmdb.types import Alert, Epoch, Event, KeyStats, Kind, RunFile, RunRecord, Tags
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,9 +161,9 @@ class StoredRun:
         return str(self._record.state)
 
     @property
-    def tags(self) -> tuple[str, ...]:
-        """Its tags; assign a list to change them."""
-        return self._record.tags
+    def tags(self) -> Tags:
+        """Its tags; assign a list, or use ``run.tags += ["x"]``."""
+        return Tags(self._record.tags)
 
     @tags.setter
     def tags(self, value: Any) -> None:

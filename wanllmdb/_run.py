@@ -76,6 +76,7 @@ class Run(RunFacts):
         config: Mapping[str, JSONValue] | None = None,
         locked: frozenset[str] = frozenset(),
         child_prefix: str = "fork",
+        may_change: bool = False,
     ) -> None:
         writable = store is not None and not store.read_only
         voice = Voice(
@@ -86,6 +87,7 @@ class Run(RunFacts):
         self._stream = stream
         self._settings = settings
         self._child_prefix = child_prefix
+        self._may_change = may_change
         self._step = self._first_step = first_step
         self.resumed = resumed
         self._lock = threading.RLock()
@@ -305,6 +307,7 @@ class Run(RunFacts):
             "step_metric": axis, "step_sync": step_sync, "hidden": hidden,
             "summary": summary, "goal": goal,
         }  # fmt: skip
+        name = _values.config_key(name)
         with self._lock:
             options = self._definitions.define(name, given, overwrite=bool(overwrite))
             if not self._finished:
@@ -319,7 +322,7 @@ class Run(RunFacts):
     def _config_changed(self, change: ConfigChange) -> None:
         if self._store is None or self._role == "child":
             return
-        if change.replaced and not change.allowed:
+        if change.replaced and not (change.allowed or self._may_change):
             self._voice.warn_once(
                 "config changed",
                 f"config.{change.replaced[0]} was changed; the change is kept, and"

@@ -10,18 +10,7 @@ from typing import Any
 from wanllmdb import _clock, _edits, _names
 from wanllmdb._store import Store
 from wanllmdb._voice import Voice
-from wanllmdb.types import RunRecord
-
-
-class Tags(tuple[str, ...]):
-    """Tags in order; a list can be added to them, as W&B's users write it."""
-
-    __slots__ = ()
-
-    def __add__(self, other: Any) -> Tags:
-        """These tags and others."""
-        more = [other] if isinstance(other, str) else list(other)
-        return Tags((*self, *more))
+from wanllmdb.types import RunRecord, Tags
 
 
 class RunFacts:

@@ -102,7 +102,8 @@ def init(
         tags: A list of tags, or one tag.
         config_exclude_keys: Keys of `config` that are left out.
         config_include_keys: The only keys of `config` that are kept.
-        allow_val_change: Accepted as W&B has it; changes are always allowed.
+        allow_val_change: True says that config values may change, so no change is
+            warned of; changes are kept either way.
         group: Group of runs it belongs to.
         job_type: Kind of job.
         mode: ``local`` (default), ``offline`` (the same), ``online``, ``disabled``.
@@ -164,8 +165,9 @@ def init(
     previous = _previous(reinit, given)
     if previous is not None:
         return previous
-    if not effective["silent"]:
-        for variable in effective.from_wandb:
+    for variable in effective.from_wandb if not effective["silent"] else ():
+        if variable not in process.said:
+            process.said.add(variable)
             say(f"{variable} is used; WANLLMDB_* would win over it")
     # Set by `wanllmdb exec`, which owns the run that its command writes.
     joins = os.environ.pop("_WANLLMDB_JOIN", "") != ""
@@ -178,6 +180,7 @@ def init(
         fork_from=fork_from,
         shared=shared or mode == "shared" or wandb.shared or joins,
         label="primary" if joins else wandb.label,
+        may_change=bool(allow_val_change),
     )
     run = _run_of(request, location)
     activate(run, replace=reinit != "create_new")

@@ -192,6 +192,9 @@ def find_store(explicit: str | os.PathLike[str] | None = None) -> Location:
 
 def _absolute(path: str | os.PathLike[str], source: str = "store") -> Path:
     try:
+        if "\0" in os.fspath(path):
+            message = "it holds a NUL character"
+            raise RuntimeError(message)
         return Path(path).expanduser().absolute()
     except (FileNotFoundError, RuntimeError) as error:  # no cwd, or no home
         raise StoreUnavailableError(

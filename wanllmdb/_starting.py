@@ -48,6 +48,7 @@ class Request:
         fork_from: Run and step whose rows a new run takes over.
         shared: Join the run if a living process writes it.
         label: The writer's name in a shared run; None for one of its own.
+        may_change: Whether changes of the config go without a warning.
     """
 
     settings: Settings
@@ -56,6 +57,7 @@ class Request:
     fork_from: str | None = None
     shared: bool = False
     label: str | None = None
+    may_change: bool = False
 
     @property
     def project(self) -> str:
@@ -282,7 +284,7 @@ def _opened(
     record = runs.read(store.catalog.reader, stream.run_pk)
     run = Run(
         store, record, stream, request.settings, role=role, first_step=first,
-        resumed=resumed, config=config,
+        resumed=resumed, config=config, may_change=request.may_change,
     )  # fmt: skip
     if not request.settings["silent"]:
         say(f"{word} {run.path} ({run.name})")
@@ -302,8 +304,7 @@ def _group(settings: Settings, rank: int | None) -> str | None:
     group = os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("MASTER_PORT")
     warn(
         f"Each rank records a run of its own, in group {group!r}; give an id to record"
-        " one run of all.",
-        stacklevel=6,
+        " one run of all."
     )
     return group
 

@@ -245,7 +245,7 @@ class Store:
             runs.add_losses(connection, record.pk, losses)
             # Asked again: somebody may have joined while the log was summed up.
             ends = numbers is not None and not self.others_alive(stream)
-            if ends and numbers is not None:
+            if numbers is not None and ends and _creators_left(connection, record):
                 self._conclude(connection, record, numbers)
         stream.lock.release(unlink=True)
         if not ends:
@@ -265,8 +265,7 @@ class Store:
         record = runs.read(self.catalog.reader, pk)
         if not self.is_left(self.catalog.reader, record):
             return False
-        ends = streams.ends(self.catalog.reader, pk, record.epoch)
-        if not all(stream.end for stream in ends if stream.creator):
+        if not _creators_left(self.catalog.reader, record):
             return False
         numbers = self.numbers(record, self.logs.sums(record))
         with self.catalog.transaction(durable=True) as connection:
@@ -533,6 +532,12 @@ def _released_on_error(stream: OpenStream) -> Iterator[None]:
     except BaseException:
         stream.lock.release(unlink=True)
         raise
+
+
+def _creators_left(connection: Any, record: RunRecord) -> bool:
+    """Whether whoever began the epoch has finished: one that died is recovery's."""
+    ends = streams.ends(connection, record.pk, record.epoch)
+    return all(stream.end for stream in ends if stream.creator)
 
 
 def _put_document(connection: Any, pk: int, scope: str, document: _Document) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from wanllmdb._debuglog import DebugLog
 from wanllmdb.errors import WanllmdbWarning
+
+_PACKAGE = str(Path(__file__).parent) + os.sep
 
 MAX_TOPICS = 1000
 """Different warnings of one run; a loop over ever new keys must not fill memory."""
@@ -33,7 +37,7 @@ class Voice:
         """Warn of a topic the first time that it comes up."""
         if topic not in self._said and len(self._said) < MAX_TOPICS:
             self._said.add(topic)
-            warn(text, stacklevel=5)
+            warn(text)
 
     def say(self, text: str) -> None:
         """Print one line to stderr, unless silent."""
@@ -64,9 +68,17 @@ def say(text: str) -> None:
             pass
 
 
-def warn(text: str, stacklevel: int = 3) -> None:
-    """Warn; where warnings are errors, print instead: never into training."""
+def warn(text: str) -> None:
+    """Warn, of the line outside this package that called it.
+
+    Where warnings are errors the text is printed instead: never into training.
+    """
+    level = 2
+    frame = sys._getframe(1)
+    # warnings.warn's own skip_file_prefixes came with Python 3.12.
+    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
     try:
-        warnings.warn(text, WanllmdbWarning, stacklevel=stacklevel)
+        warnings.warn(text, WanllmdbWarning, stacklevel=level)
     except WanllmdbWarning:
         say(text)

@@ -54,6 +54,17 @@ class Kind(StrEnum):
     EDITS = "edits"
 
 
+class Tags(tuple[str, ...]):
+    """Tags in order; a list can be added to them, as W&B's users write it."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Any) -> Tags:
+        """These tags and others."""
+        more = [other] if isinstance(other, str) else list(other)
+        return Tags((*self, *more))
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """Where the Store is, and by which rule it was found."""

@@ -125,7 +125,8 @@ def test_an_array_of_extreme_numbers_never_stops_training(array, api):
     row = one(api, array, beside=1)
     assert row["beside"] == 1
     if isinstance(row["x"], dict):
-        finite = int(np.isfinite(array.astype(float)).sum())
+        big = array.dtype == object
+        finite = 0 if big else int(np.isfinite(array).sum())
         assert sum(row["x"]["values"]) == finite
 
 
@@ -140,7 +141,7 @@ def test_a_value_below_one_mebibyte_is_kept_whole(value, api):
     assert one(api, value)["x"] == value
 
 
-@pytest.mark.parametrize("value", ["e" * (1 << 20), [0.5] * 400_000])
+@pytest.mark.parametrize("value", ["e" * ((1 << 20) + 1), [0.5] * 400_000])
 def test_a_value_beyond_one_mebibyte_is_cut_with_a_warning(value, api):
     """Row 9: its beginning is kept, and the rest of the row."""
     with pytest.warns(wanllmdb.WanllmdbWarning, match="x: a value of"):
@@ -166,7 +167,7 @@ def test_a_value_beyond_one_mebibyte_is_cut_with_a_warning(value, api):
         (np.array(["text"]), "text"),
         (np.array(["a", "b"]), ["a", "b"]),
     ],
-    ids=repr,
+    ids=lambda v: type(v).__name__,
 )
 def test_what_has_a_plain_form_is_stored_as_it(value, stored, api):
     """Row 11: numbers, paths, enums, sets, tuples and numpy's text, without a word."""
@@ -249,7 +250,9 @@ def test_none_is_a_value_that_is_stored(api):
 
 
 @pytest.mark.parametrize(
-    "bad", ["x", [1], None, 3, {1}, [("a", 1)], object(), iter({})], ids=repr
+    "bad",
+    ["x", [1], None, 3, {1}, [("a", 1)], object(), iter({})],
+    ids=lambda v: type(v).__name__,
 )
 @pytest.mark.parametrize("strict", [False, True])
 def test_what_is_no_mapping_is_refused_by_its_type(bad, strict, api):

@@ -147,7 +147,8 @@ def test_attributes_and_items_go_as_deep_as_the_config(api):
     run = wanllmdb.init(config={"optim": {"lr": 0.1, "sched": {"warmup": 5}}, "x": 1})
     config = run.config
     assert config.optim.sched.warmup == config["optim"]["sched"]["warmup"] == 5
-    config.optim.lr = 0.2
+    with pytest.warns(wanllmdb.WanllmdbWarning, match="config.optim was changed"):
+        config.optim.lr = 0.2
     config["optim"]["sched"]["warmup"] = 6
     config.new = {"deep": {"er": 1}}
     config.new.deep.er = 2
@@ -189,7 +190,8 @@ def test_what_is_read_is_what_is_stored():
 def test_others_see_a_change_at_once(ok):
     """The config is live, also in other processes."""
     run = wanllmdb.init(id="r", config={"a": 1})
-    run.config.a = 2
+    with pytest.warns(wanllmdb.WanllmdbWarning, match="config.a was changed"):
+        run.config.a = 2
     run.config.update({"b": 3})
     assert ok("print(wandb.Api().run('r').config)").strip() == "{'a': 2, 'b': 3}"
 

@@ -121,21 +121,6 @@ raise KeyError
     assert ended(api) == ("finished", 0)
 
 
-def test_an_exit_that_the_script_catches_is_no_end(ok, api):
-    """Both argparse and click call sys.exit; who catches that goes on."""
-    ok(
-        BEGIN
-        + """
-try:
-    sys.exit(3)
-except SystemExit:
-    pass
-run.log({"x": 2}, step=0)
-"""
-    )
-    assert ended(api) == ("finished", 0)
-
-
 def test_an_exit_of_a_thread_is_no_end(ok, api):
     """sys.exit in a thread ends that thread."""
     ok(

@@ -194,7 +194,7 @@ def test_the_exit_code_of_a_shared_run_is_the_worst(mine, theirs, last, start, a
 
 
 def test_a_joined_writer_that_is_killed_costs_no_row(start, api, rows):
-    """Its lock is free, so the creator's finish ends the run."""
+    """Its lock is free, so the creator's finish ends the run, as failed."""
     run = wanllmdb.init(id="r", shared=True)
     child = start(LIVE.replace('"r")', '"r", shared=True)'))
     child.reached("logged")
@@ -202,7 +202,7 @@ def test_a_joined_writer_that_is_killed_costs_no_row(start, api, rows):
     child.end()
     run.finish()
     assert rows(api.run("r"), "x") == [(0, 0)]
-    assert api.run("r").state == "finished"
+    assert api.run("r").state == "failed"
 
 
 def test_a_shared_run_whose_creator_died_is_crashed(start, ok, api, rows):

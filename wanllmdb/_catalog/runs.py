@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +38,7 @@ SELECT run.id, run.uid, project.name AS project, run.run_id, run.name, run.notes
     (SELECT json_group_array(tag) FROM run_tag WHERE run_tag.run_id = run.id) AS tags
 FROM run JOIN project ON project.id = run.project_id
 """
+_SPECIAL = re.compile(r"@(last(~[^/]*)?|best:.+)\Z")
 _EDITABLE = {
     "name": "name",
     "notes": "notes",
@@ -446,7 +448,7 @@ def set_deleted(
 
 def is_special(selector: str) -> bool:
     """Whether a selector is ``@last``, ``@last~N`` or ``@best:KEY``."""
-    return selector.startswith(("@last", "@best:"))
+    return _SPECIAL.match(selector) is not None
 
 
 def _special(
