@@ -8,7 +8,6 @@ it never raises: a tracker that cannot write its own diary still tracks.
 from __future__ import annotations
 
 import os
-import re
 import traceback  # not when needed: then no descriptor may be free
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +15,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from wanllmdb import _clock, _ids
+from wanllmdb._redact import redact
 from wanllmdb.errors import current_op
 
 LIMIT_BYTES = 5_000_000
 KEPT = 2
-_SECRETS = re.compile(
-    r"(?i)(//)[^/@\s]+@|"
-    r"((?:password|passwd|secret|token|api[_-]?key|authorization)\W{1,3})\S+"
-)
 
 
 class DebugLog:
@@ -65,13 +61,8 @@ class DebugLog:
                 newer.replace(older)
 
 
-def redact(text: str) -> str:
-    """Text without what looks like a secret."""
-    return _SECRETS.sub(lambda m: (m[1] or m[2] or "") + "***", text)
-
-
 @contextmanager
-def operation(log: DebugLog | None, name: str) -> Iterator[str]:
+def noted(log: DebugLog | None, name: str) -> Iterator[str]:
     """Give one operation an id: in the log's lines and in errors raised inside.
 
     A nested operation keeps the id of the outer one.

@@ -14,11 +14,12 @@ from wanllmdb import _clock, _ids
 from wanllmdb._catalog import events, projects, runs
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter
-from wanllmdb._store import Store
+from wanllmdb._store import Store, operation
 from wanllmdb.errors import RunActiveError, StateError
 from wanllmdb.types import JSONValue, Kind, RunRecord, StreamIdentity
 
 
+@operation("edit config")
 def change_config(
     store: Store,
     pk: int,
@@ -57,6 +58,7 @@ def _differ(
     return (key in before) != (key in after) or repr(before[key]) != repr(after[key])
 
 
+@operation("edit summary")
 def change_summary(store: Store, pk: int, new: Mapping[str, JSONValue]) -> None:
     """Set keys of a run's summary; `DELETED` as a value removes one."""
     record = runs.read(store.catalog.reader, pk)
@@ -88,6 +90,7 @@ def _log_summary(store: Store, record: RunRecord, new: Mapping[str, JSONValue]) 
     store.logs.sync(record.uid)
 
 
+@operation("edit run")
 def change_fields(
     store: Store, record: RunRecord, changes: Mapping[str, str | None]
 ) -> RunRecord:
@@ -97,6 +100,7 @@ def change_fields(
     return runs.read(store.catalog.reader, record.pk)
 
 
+@operation("edit tags")
 def change_tags(
     store: Store, record: RunRecord, add: Sequence[str], remove: Sequence[str] = ()
 ) -> RunRecord:
@@ -121,6 +125,7 @@ def set_tags(store: Store, record: RunRecord, tags: Sequence[str]) -> RunRecord:
     return change_tags(store, record, added, [t for t in record.tags if t not in tags])
 
 
+@operation("delete run")
 def delete_run(store: Store, record: RunRecord) -> RunRecord:
     """Move a run to the trash.
 
@@ -133,6 +138,7 @@ def delete_run(store: Store, record: RunRecord) -> RunRecord:
     return runs.read(store.catalog.reader, record.pk)
 
 
+@operation("restore run")
 def restore_run(store: Store, record: RunRecord) -> RunRecord:
     """Bring a run back from the trash, and its project with it."""
     with store.catalog.transaction(durable=True) as connection:
@@ -140,6 +146,7 @@ def restore_run(store: Store, record: RunRecord) -> RunRecord:
     return runs.read(store.catalog.reader, record.pk)
 
 
+@operation("restore epoch")
 def restore_epoch(store: Store, record: RunRecord, number: int) -> RunRecord:
     """Show again what later epochs superseded, and hide these.
 
@@ -159,6 +166,7 @@ def restore_epoch(store: Store, record: RunRecord, number: int) -> RunRecord:
     return runs.read(store.catalog.reader, record.pk)
 
 
+@operation("purge run")
 def purge_run(store: Store, record: RunRecord) -> None:
     """Remove a run in the trash for good, with its log.
 
@@ -179,6 +187,7 @@ def purge_run(store: Store, record: RunRecord) -> None:
     shutil.rmtree(store.run_dir(record.uid), ignore_errors=True)
 
 
+@operation("rename project")
 def rename_project(store: Store, old: str, new: str) -> None:
     """Give a project another name.
 
@@ -190,6 +199,7 @@ def rename_project(store: Store, old: str, new: str) -> None:
         projects.rename(connection, old, new)
 
 
+@operation("delete project")
 def delete_project(store: Store, name: str) -> None:
     """Move a project and its runs to the trash.
 

@@ -17,8 +17,9 @@ def on(events: str, observer: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         events: ``start``, ``finish``, ``crash``, ``alert``, ``artifact`` or ``sync``;
             several are separated by ``|``.
-        observer: Called with the run or alert; what it raises is noted in the debug
-            log and goes nowhere else.
+        observer: Called with the run, the alert, or the record of the run that was
+            found crashed (each has an ``id`` or ``title``); what it raises is noted in
+            the debug log and goes nowhere else.
 
     Returns:
         The observer, so that this can be used as a decorator's last step.
@@ -26,11 +27,12 @@ def on(events: str, observer: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         InvalidInputError: an event has no such name.
     """
-    for name in events.split("|"):
-        if name not in EVENTS:
-            raise InvalidInputError(
-                f"There is no event {name!r}.", hint=f"Use one of {', '.join(EVENTS)}."
-            )
+    names = events.split("|")
+    if bad := [name for name in names if name not in EVENTS]:
+        raise InvalidInputError(
+            f"There is no event {bad[0]!r}.", hint=f"Use one of {', '.join(EVENTS)}."
+        )
+    for name in names:
         _observers[name].append(observer)
     return observer
 

@@ -22,7 +22,7 @@ from wanllmdb._results import (
     rows_with_any,
     sampled,
 )
-from wanllmdb._store import Store
+from wanllmdb._store import Store, operation
 from wanllmdb._values import RESERVED
 from wanllmdb.errors import (
     FileNotInRunError,
@@ -106,6 +106,11 @@ class StoredRun:
     def __init__(self, store: Store, record: RunRecord) -> None:
         self._store = store
         self._record = record
+
+    @property
+    def store(self) -> Store:
+        """The Store that holds it."""
+        return self._store
 
     @property
     def record(self) -> RunRecord:
@@ -236,6 +241,7 @@ class StoredRun:
         """Its alerts."""
         return run_files.alerts(self._store.catalog.reader, self._record.pk)
 
+    @operation("read history")
     def history(
         self,
         keys: Sequence[str] | None = None,
@@ -364,6 +370,7 @@ class StoredRun:
         found = run_files.read(self._store.catalog.reader, self._record.pk)
         return [SavedFile(self._store, file) for file in found]
 
+    @operation("read file")
     def file(self, name: str) -> SavedFile:
         """One stored file.
 
@@ -382,7 +389,8 @@ class StoredRun:
         self._record = runs.read(self._store.catalog.reader, self._record.pk)
         return self
 
-    def update(self, **changes: Any) -> StoredRun:
+    @operation("edit run")
+    def update(self, /, **changes: Any) -> StoredRun:
         """Change name, notes, group, job_type, config or summary.
 
         Args:
@@ -461,12 +469,15 @@ class Api:
         """Close the Store."""
         self.store.close()
 
+    @operation("list projects")
     def projects(self) -> list[ProjectRecord]:
         """Every project, by name, with the number of its runs."""
         return projects.read_all(self.store.catalog.reader)
 
+    @operation("list runs")
     def runs(
         self,
+        /,
         project: str | None = None,
         filters: str | Mapping[str, Any] | None = None,
         order: str | Sequence[str] | None = None,
@@ -499,6 +510,7 @@ class Api:
         )  # fmt: skip
         return [StoredRun(self.store, record) for record in found]
 
+    @operation("find run")
     def run(self, path: str, *, deleted: bool = False) -> StoredRun:
         """One run.
 
@@ -538,6 +550,7 @@ class Api:
                 raise
             return found
 
+    @operation("read histories")
     def history(self, project: str, keys: Sequence[str], filters: Any = None) -> Result:
         """One table of the histories of many runs, with a first column `run`."""
         import pyarrow as pa
@@ -554,6 +567,7 @@ class Api:
             return Result(pa.table({"run": pa.array([], pa.string())}))
         return Result(concatenated(tables))
 
+    @operation("find project")
     def project(self, name: str) -> ProjectRecord:
         """One project.
 

@@ -13,16 +13,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from wanllmdb import _clock, _files, _ids, _json, _layout, _locks, _settings
+from wanllmdb import _clock, _files, _ids, _json, _layout, _locks
 from wanllmdb._blobs import Blobs
 from wanllmdb._catalog import events, migrations, runs, streams, values
 from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog.connection import Database, read_stamp
 from wanllmdb._catalog.schema import JSON_LIMIT
-from wanllmdb._debuglog import DebugLog, operation
+from wanllmdb._debuglog import DebugLog, noted
 from wanllmdb._metrics import decode
 from wanllmdb._metrics.fold import Fold
 from wanllmdb._metrics.summary import summarise
@@ -77,6 +78,16 @@ class Numbers:
     damage: Sequence[Damage] | None
 
 
+class _HasStore(Protocol):
+    @property
+    def store(self) -> Store: ...
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="_HasStore | Store")
+
+
 class Store:
     """One open Store. Safe for threads and across forks.
 
@@ -126,7 +137,7 @@ class Store:
     @contextmanager
     def operation(self, name: str) -> Iterator[str]:
         """An operation with an id, noted in the debug log."""
-        with operation(None if self.read_only else self.debug, name) as op:
+        with noted(None if self.read_only else self.debug, name) as op:
             yield op
 
     # Beginning to write
@@ -518,11 +529,26 @@ class Store:
         return OpenStream(0, uid, StreamIdentity(token, epoch, writer), lock)
 
 
-def open_store(
-    explicit: str | os.PathLike[str] | None = None, *, create: bool = False
-) -> Store:
-    """Open the Store that `explicit`, the environment or the directory names."""
-    return Store(_settings.find_store(explicit), create=create)
+def operation(
+    name: str,
+) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
+    """Make each call of a function an operation of a Store, with an id of its own.
+
+    The function's first argument is the Store, or has it as `store`.
+    """
+
+    def decorate(
+        function: Callable[Concatenate[S, P], R],
+    ) -> Callable[Concatenate[S, P], R]:
+        @wraps(function)
+        def call(subject: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            store = subject if isinstance(subject, Store) else subject.store
+            with store.operation(name):
+                return function(subject, *args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 @contextmanager

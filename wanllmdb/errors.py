@@ -79,13 +79,20 @@ class WanllmdbError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with hint and identity, so errors cross process borders whole."""
-        return (_rebuild, (type(self), self.message, self.hint, self.identity))
+        facts = (type(self), self.message, self.hint, self.identity, self.op_id)
+        return (_rebuild, facts)
 
 
 def _rebuild(
-    cls: type[WanllmdbError], message: str, hint: str, identity: dict[str, Any]
+    cls: type[WanllmdbError],
+    message: str,
+    hint: str,
+    identity: dict[str, Any],
+    op_id: str | None,
 ) -> WanllmdbError:
-    return cls(message, hint=hint, **identity)
+    error = cls(message, hint=hint, **identity)
+    error.op_id = op_id
+    return error
 
 
 class NotFoundError(WanllmdbError, LookupError):

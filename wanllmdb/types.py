@@ -188,6 +188,16 @@ class RunRecord:
     parent: Parent | None
     tags: tuple[str, ...] = ()
 
+    @property
+    def id(self) -> str:
+        """The run's id in its project."""
+        return self.run_id
+
+    @property
+    def path(self) -> str:
+        """``project/id``."""
+        return f"{self.project}/{self.run_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -64,7 +64,7 @@ def test_bad_runs_are_refused_by_a_named_constraint(catalog, spoiled, message):
     ("statement", "message"),
     [
         ("INSERT INTO epoch SELECT run_id, 9, 'dream', keep_step, first_step, 1, 1,"
-         " host, pid, NULL FROM epoch", "epoch_kind_known"),
+         " host, pid, NULL, NULL FROM epoch", "epoch_kind_known"),
         ("INSERT INTO epoch SELECT * FROM epoch", "epoch.run_id, epoch.epoch"),
         ("INSERT INTO run_file VALUES (1, 'a', 'sha256:x', 1, 'often', NULL, 1, 1)",
          "run_file_policy_known"),

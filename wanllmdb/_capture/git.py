@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
+
+from wanllmdb._redact import without_credentials
 
 TIMEOUT_SECONDS = 10.0
 DIFF_LIMIT_BYTES = 1 << 20
@@ -14,7 +15,6 @@ _SAFE = (
     "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
     "-c", "core.pager=cat",
 )  # fmt: skip
-_USERINFO = re.compile(r"^(\w[\w+.-]*://)[^/@]*@")
 
 
 def git_facts(directory: Path) -> dict[str, str | bool] | None:
@@ -66,11 +66,6 @@ def git_diff(
     if not cut and child.returncode not in (0, -9):
         return None
     return data.decode("utf-8", "replace"), cut
-
-
-def without_credentials(url: str) -> str:
-    """A URL without user name, password and query."""
-    return _USERINFO.sub(r"\1", url).split("?")[0] if "://" in url else url
 
 
 def _ask(directory: Path, *arguments: str) -> str | None:

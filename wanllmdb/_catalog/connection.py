@@ -390,8 +390,10 @@ def _quoted(path: Path) -> str:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.IntegrityError:
-        raise  # a named constraint: the noun's module says what it means
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        # A named constraint, of which the noun's module says what it means; or a
+        # mistake of ours, which nobody should take for the Store's.
+        raise
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         identity = {"path": str(path), "sqlite": getattr(error, "sqlite_errorname", "")}

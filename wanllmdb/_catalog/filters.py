@@ -43,6 +43,10 @@ _TEXTS = (
     "run.run_id", "run.name", "run.state", "project.name", "run.run_group",
     "run.notes", "run.job_type", "run.host", "run.error", "tag",
 )  # fmt: skip
+_NEVER_MISSING = (
+    "run.run_id", "run.name", "run.state", "project.name", "run.host",
+    "run.created_us", "run.started_us",
+)  # fmt: skip
 _WIDE = {
     0: "wanllmdb_value(run.config, run.config_blob, ?)",
     1: "wanllmdb_value(run.summary, run.summary_blob, ?)",
@@ -59,11 +63,21 @@ class Order:
 
     Attributes:
         joins: What has to be joined, and its parameters.
-        terms: Each expression, its parameters, and whether it falls.
+        terms: Each expression and its parameters.
+        clauses: ORDER BY of the terms, which are called k0, k1 and so on.
     """
 
     joins: list[tuple[str, list[Any]]]
-    terms: list[tuple[str, list[Any], bool]]
+    terms: list[tuple[str, list[Any]]]
+    clauses: list[str]
+
+    def add(self, expression: str, given: list[Any], *, down: bool) -> None:
+        """Sort by one more expression."""
+        name = f"k{len(self.terms)}"
+        self.terms.append((expression, given))
+        # Missing values come last in either direction.
+        last = "" if expression in _NEVER_MISSING else f"{name} IS NULL, "
+        self.clauses.append(f"{last}{name} {'DESC' if down else 'ASC'}")
 
 
 def compile_filters(
@@ -95,13 +109,13 @@ def compile_order(order: str | Sequence[str] | None) -> Order:
         FilterError: a field is unknown.
     """
     words = order.split(",") if isinstance(order, str) else list(order or ())
-    found = Order([], [])
+    found = Order([], [], [])
     for index, raw in enumerate(word.strip() for word in words):
         down = raw.startswith("-")
         name = raw.lstrip("+-")
         scope, key = _scope_of(name)
         if scope is None:
-            found.terms.append((_column(name), [], down))
+            found.add(_column(name), [], down=down)
             continue
         alias = f"o{index}"
         join = (
@@ -110,9 +124,9 @@ def compile_order(order: str | Sequence[str] | None) -> Order:
         )
         found.joins.append((join, [scope, key]))
         beyond = f"CASE WHEN run.wide THEN {_WIDE[scope]} END"
-        found.terms.append((f"coalesce({alias}.value, {beyond})", [key], down))
+        found.add(f"coalesce({alias}.value, {beyond})", [key], down=down)
     if not found.terms:
-        found.terms.append(("run.started_us", [], True))
+        found.add("run.started_us", [], down=True)
     return found
 
 

@@ -35,7 +35,7 @@ def prepare(database: Database, path: Path, lock_dir: Path) -> None:
         NewerStoreError: a newer wanllmdb wrote it.
         StoreLockedError: another process has been migrating it for a minute.
     """
-    if path.exists() and check(stamp_of(path), path) == SCHEMA_VERSION:
+    if not _is_absent(path) and check(stamp_of(path), path) == SCHEMA_VERSION:
         return
     lock = _locks.acquire(lock_dir / "migrate.lock", _WAIT_SECONDS)
     if lock is None:
@@ -44,7 +44,7 @@ def prepare(database: Database, path: Path, lock_dir: Path) -> None:
             hint="Wait for it, or end it: a migration can be interrupted safely.",
         )
     with lock:
-        if not path.exists():
+        if _is_absent(path):
             draft = path.parent / "tmp" / f"catalog-{_ids.op_id()}.db"
             create(draft, _fill_new)
             draft.rename(path)
@@ -53,6 +53,11 @@ def prepare(database: Database, path: Path, lock_dir: Path) -> None:
         if version != SCHEMA_VERSION:
             _back_up(database, path, version)
             _migrate(database, version)
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is no Catalog; an empty file is one that was never filled."""
+    return not path.exists() or path.stat().st_size == 0
 
 
 def check(stamp: tuple[int, int], path: Path) -> int:

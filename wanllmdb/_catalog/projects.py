@@ -97,11 +97,14 @@ def delete(connection: sqlite3.Connection, name: str) -> None:
     """Move a project and its runs to the trash."""
     record = get(connection, name)
     now = _clock.now_us()
-    connection.execute(
+    uids = connection.execute(
         "UPDATE run SET deleted_us = ? WHERE deleted_us IS NULL AND project_id ="
-        " (SELECT id FROM project WHERE uid = ?)",
+        " (SELECT id FROM project WHERE uid = ?) RETURNING uid",
         (now, record.uid),
-    )
+    ).fetchall()
+    for (uid,) in uids:
+        events.record(connection, "delete", "run", uid, reason=f"project {name}")
+        events.touch_fields(connection, "run", uid, ["deleted"])
     connection.execute(
         "UPDATE project SET deleted_us = ? WHERE uid = ?", (now, record.uid)
     )

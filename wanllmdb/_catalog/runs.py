@@ -74,6 +74,13 @@ def insert(connection: sqlite3.Connection, new: NewRun, pid: int) -> int:
     assert cursor.lastrowid is not None
     add_tags(connection, cursor.lastrowid, new.tags)
     events.record(connection, "create", "run", new.uid, after=new.name)
+    given = {
+        "name": new.name, "notes": new.notes, "group": new.group,
+        "job_type": new.job_type, "tags": new.tags or None,
+        **{f"config.{key}": True for key in new.config},
+    }  # fmt: skip
+    fields = [name for name, value in given.items() if value is not None]
+    events.touch_fields(connection, "run", new.uid, fields)
     return cursor.lastrowid
 
 
@@ -308,13 +315,8 @@ def find_many(
     if project is not None:
         parts.append("project.name = ?")
         values = [*values, _names.lookup(project)]
-    terms = [(sql, down) for sql, _, down in ordering.terms]
-    columns = ", ".join(f"{sql} AS k{i}" for i, (sql, _) in enumerate(terms))
-    # Missing values come last in either direction.
-    by = ", ".join(
-        f"k{i} IS NULL, k{i} {'DESC' if down else 'ASC'}"
-        for i, (_, down) in enumerate(terms)
-    )
+    columns = ", ".join(f"{sql} AS k{i}" for i, (sql, _) in enumerate(ordering.terms))
+    by = ", ".join(ordering.clauses)
     # Chosen by key first: the wide rows are read only for the runs that are wanted.
     rows = connection.execute(
         f"WITH chosen AS (SELECT run.id AS chosen_id, {columns} FROM run"
@@ -325,7 +327,7 @@ def find_many(
         f" {_SELECT} JOIN chosen ON chosen.chosen_id = run.id"
         f" ORDER BY {by}, run.id DESC",
         (
-            *(v for _, given, _ in ordering.terms for v in given),
+            *(v for _, given in ordering.terms for v in given),
             *(v for _, given in ordering.joins for v in given),
             *values, -1 if limit is None else limit, offset,
         ),
