@@ -56,7 +56,14 @@ def test_import_loads_nothing_heavy():
 
 def test_recording_a_small_run_loads_nothing_heavy():
     """Nor do init, log and finish, with capture off."""
-    code = "import wanllmdb as w; r = w.init(); r.log({'a': 1}); r.finish()"
+    code = """
+import wanllmdb as w
+with w.init(config={"lr": 0.1}) as run:
+    for n in range(2000):
+        run.log({"a": n, "b": n / 2})
+        run.log({"c": "text"}, step=n)
+    run.summary["best"] = 1
+"""
     assert loaded_after(code) == set()
 
 

@@ -93,8 +93,10 @@ class Run(RunFacts):
         self._lock = threading.RLock()
         self._busy = False
         self._deferred: list[tuple[Any, ...]] = []
+        self._append: Callable[[Mapping[str, Any], int], None] | None = None
         self._finished = False
         self._finish_later: End | None = None
+        self._torn = False
         self._lost = self._coerced = 0
         self._saved_rows = -1
         self._entered = 0
@@ -160,6 +162,8 @@ class Run(RunFacts):
         """
         with self._lock:
             if self._busy:  # called by a signal handler or __del__ inside a log()
+                if self._finished:
+                    self._checked(data)
                 self._deferred.append((dict(data), step, commit))
                 return
             self._busy = True
@@ -175,17 +179,19 @@ class Run(RunFacts):
                     self._step += 1
                 else:
                     self._log(data, step, commit)
-                while self._deferred:
-                    self._log(*self._deferred.pop(0))
             except (InvalidMetricError, RunFinishedError):
                 raise
             except Exception as error:  # noqa: BLE001 - a fault of ours, not of training
+                self._torn, self._append = True, None
                 self._lose_row(error)
             except BaseException:  # Ctrl-C in the middle of a row
-                self._recount()
+                self._torn, self._append = True, None
+                self._mend()
                 raise
             finally:
                 self._busy = False
+            while self._deferred:
+                self.log(*self._deferred.pop(0))
         if self._finish_later is not None:
             end, self._finish_later = self._finish_later, None
             self._finish(end)
@@ -195,6 +201,8 @@ class Run(RunFacts):
     ) -> None:
         if self._finished or type(data) is not dict:
             data = self._checked(data)
+        if self._torn:  # an interrupt came while the last one was mended
+            self._mend()
         at = cursor = self._step
         if step is None:
             if commit is None or commit:
@@ -218,13 +226,15 @@ class Run(RunFacts):
         self._lost += 1
         self._voice.survived("log", error)
         self._voice.warn_once("log", f"A row could not be written: {error!r}.")
-        self._recount()
+        self._mend()
 
-    def _recount(self) -> None:
-        """A row broke off: see what of it stands in the log."""
+    def _mend(self) -> None:
+        """A row broke off: go by what of it stands in the log."""
         if self._writer is not None:
             with self._voice.guarded("log"):
                 self._writer.interrupted()
+                self._torn = False
+                self._use_writer(self._writer)
 
     def _checked(self, data: Any) -> dict[str, Any]:
         if self._finished:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,9 @@ def init(
         "system_interval": 0 if monitor_system is False else monitor_interval,
     }  # fmt: skip
     given_here = {k: v for k, v in own.items() if v is not None}
-    location = _settings.find_store(store)
-    effective = _settings.load(location.path, **{**wandb.ours, **given_here})
+    with _explained():
+        location = _settings.find_store(store)
+        effective = _settings.load(location.path, **{**wandb.ours, **given_here})
     previous = _previous(reinit, given)
     if previous is not None:
         return previous
@@ -277,15 +279,23 @@ def _run_of(request: _starting.Request, location: Location) -> Run:
     settings = request.settings
     if settings["mode"] == "disabled":
         return _starting.disabled(settings, request.config)
-    try:
+    with _explained():
         store = _open(location, settings)
         with store.operation(f"init in {request.project}"):
             parent = _spawning_parent()
             if parent is not None:
                 return _starting.handle_of_parent(store, parent, settings)
             return _starting.start(store, request)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do where the system refuses what `init` needs."""
+    try:
+        yield
     except OSError as error:
-        raise _files.explain_os_error(error, location.path) from error
+        path = Path(os.fsdecode(error.filename or "the Store"))
+        raise _files.explain_os_error(error, path) from error
 
 
 def _open(location: Location, settings: _settings.Settings) -> Store:

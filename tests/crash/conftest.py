@@ -82,6 +82,12 @@ class Outcome:
         return self.code == -signal.SIGKILL
 
 
+def _places(store: Path) -> dict[str, str]:
+    """A Store and a home of its own, so that each child makes the same calls."""
+    home = str(store.with_suffix(".home"))
+    return {"WANLLMDB_DIR": str(store), "HOME": home, "XDG_CONFIG_HOME": home}
+
+
 class Lab:
     """Runs scenarios of child.py, each in a Store of its own."""
 
@@ -111,7 +117,7 @@ class Lab:
             traced = _strace(point.call)
             command = [*traced, *filtered, "-o/dev/null", "-e", inject, *command]
         done = subprocess.run(
-            command, env={**self._environment, **variables, "WANLLMDB_DIR": str(store)},
+            command, env={**self._environment, **variables, **_places(store)},
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         begun, rows, stage = child.SLOTS.unpack(shared.read_bytes())
@@ -179,7 +185,7 @@ class Lab:
             shared = store.with_suffix(".shared")
             shared.write_bytes(bytes(child.SLOTS.size))
             command = [sys.executable, str(SCRIPT), "left_behind", str(shared)]
-            environment = {**self._environment, "WANLLMDB_DIR": str(store)}
+            environment = {**self._environment, **_places(store)}
             with subprocess.Popen(command, env=environment) as process:
                 while child.SLOTS.unpack(shared.read_bytes())[2] == 0:
                     assert process.poll() is None

@@ -381,7 +381,7 @@ class Fold:
     def _note_rows(self, count: int, first: int, last: int, time_us: int) -> None:
         """Take over the steps (rising from first to last) and the time of rows."""
         self.rows += count
-        low, high = self._span or (first, last)
+        low, high = self._span or (first, first)
         if first < high:
             self.overlaps = True  # back behind a step that may hold a value already
         self._span = (min(low, first), max(high, last))

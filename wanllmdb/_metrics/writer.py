@@ -111,6 +111,7 @@ class StreamWriter:
         self._seq = 0
         self._size = 0
         self._flushing = False
+        self._flushed_to = 0
         self._in_flight = 0
         self._last_us = 0
         self._shapes: dict[tuple[Any, ...], _Waiting] = {}
@@ -203,6 +204,7 @@ class StreamWriter:
         if not self._buffer or self._flushing:
             return
         self._flushing, self._in_flight = True, self._unflushed
+        self._flushed_to = self._size
         written = self._write(bytes(self._buffer))
         self._buffer, self._unflushed = bytearray(), 0
         if not written:
@@ -245,10 +247,14 @@ class StreamWriter:
             self._put_json(
                 segment.SEAL, {"rows": self.rows, "clean": True}, 0, self._last_us
             )
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close_segment()
         self._drop_spare()
+
+    def _close_segment(self) -> None:
+        # Forgotten first: an interrupt in between must not close a number twice.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def interrupted(self) -> None:
         """After an exception broke into a call: go by what stands in the files.
@@ -260,13 +266,12 @@ class StreamWriter:
         shapes, waiting = self._shapes, bytes(self._buffer)
         self._buffer.clear()
         self._unflushed = self._in_flight = 0
-        self._flushing = False
         self._drop_spare()
         if self._fd >= 0:
-            if waiting:  # a flush may have been under way
-                os.ftruncate(self._fd, self._size)
-            os.close(self._fd)
-            self._fd = -1
+            if waiting and self._flushing:  # all of it is written again
+                os.ftruncate(self._fd, self._flushed_to)
+            self._close_segment()
+        self._flushing = False
         self._forget_shapes()
         self._recount()
         if waiting and self._open():
@@ -487,9 +492,7 @@ class StreamWriter:
     def _leave_segment(self) -> None:
         """Write no more to this segment; the next row opens another."""
         self.fold_pending()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close_segment()
         self._forget_shapes()
 
     def _forget_shapes(self) -> None:
@@ -498,9 +501,9 @@ class StreamWriter:
         self._fold_rows = FOLD_ROWS
 
     def _drop_spare(self) -> None:
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
+        fd, self._spare = self._spare, -1
+        if fd >= 0:
+            os.close(fd)
             self._path(self._seq + 1).unlink(missing_ok=True)
 
     def _path(self, seq: int) -> Path:
