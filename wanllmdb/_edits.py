@@ -158,7 +158,7 @@ def restore_epoch(store: Store, record: RunRecord, number: int) -> RunRecord:
         replace(e, reverted_us=None if e.number <= number else e.reverted_us or now)
         for e in runs.epochs(store.catalog.reader, record.pk)
     ]
-    numbers = store.numbers(record, store.logs.sums(record, epochs))
+    numbers = store.numbers(record, store.logs.sums(record, epochs), epochs)
     with store.catalog.transaction(durable=True) as connection:
         _refuse_live(store, [record])
         runs.revert_epochs(connection, record, number)

@@ -10,7 +10,6 @@ from typing import Any
 
 from wanllmdb import _clock, _edits, _observers, _values
 from wanllmdb._capture.recorder import Recorder
-from wanllmdb._catalog import values
 from wanllmdb._config import Config, ConfigChange, Summary
 from wanllmdb._definitions import Definitions, Metric
 from wanllmdb._metrics.fold import KEY_LIMIT, Fold
@@ -104,9 +103,8 @@ class Run(RunFacts):
         self._on_child_stream: Callable[[], None] = lambda: None
         self._files = RunFiles(store, record, voice)
         self._definitions = Definitions(
-            {} if store is None
-            else values.read_definitions(store.catalog.reader, record.pk)
-        )  # fmt: skip
+            {} if store is None else store.definitions(record)
+        )
         self.config = Config(dict(config or {}), self._config_changed, locked)
         self.summary = Summary(
             self._read_summary, self._write_summary, self._remove_summary
@@ -324,7 +322,7 @@ class Run(RunFacts):
                 self._use_writer(self._writer)
         if self._store is not None and self._role != "child":
             with self._voice.guarded("define_metric"):
-                self._store.save_definition(self._record.pk, name, options)
+                self._store.save_definition(self._record, name, options)
         return Metric(name)
 
     # Config and summary

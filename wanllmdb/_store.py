@@ -33,6 +33,7 @@ from wanllmdb.types import (
     Alert,
     Damage,
     End,
+    Epoch,
     JSONValue,
     Kind,
     Location,
@@ -192,8 +193,6 @@ class Store:
                 connection, record.pk, kind, os.getpid(), first_step=first_step,
                 keep_step=keep_step, job=job,
             )  # fmt: skip
-            if kind == "overwrite":
-                values.forget_definitions(connection, record.pk)
             stream.identity = StreamIdentity(stream.identity.token, epoch, writer)
             streams.add(connection, record.pk, stream.identity, creator=True)
         stream.run_pk = record.pk
@@ -321,9 +320,11 @@ class Store:
 
     # Numbers
 
-    def numbers(self, record: RunRecord, sums: Sums) -> Numbers:
+    def numbers(
+        self, record: RunRecord, sums: Sums, epochs: Sequence[Epoch] | None = None
+    ) -> Numbers:
         """What a run came to, made ready before a transaction begins."""
-        definitions = values.read_definitions(self.catalog.reader, record.pk)
+        definitions = self.definitions(record, epochs)
         summary = {}
         for key, value in summarise(sums.own, definitions, record.started_us).items():
             try:
@@ -336,6 +337,15 @@ class Store:
             sums.last_step,
             sums.damage,
         )
+
+    def definitions(
+        self, record: RunRecord, epochs: Sequence[Epoch] | None = None
+    ) -> dict[str, dict[str, JSONValue]]:
+        """Every `define_metric` of a run that holds, in order."""
+        reader = self.catalog.reader
+        if epochs is None:
+            epochs = runs.epochs(reader, record.pk)
+        return values.read_definitions(reader, record.pk, epochs)
 
     def write_numbers(self, connection: Any, pk: int, numbers: Numbers) -> None:
         """Write what a run came to, inside a transaction."""
@@ -366,11 +376,11 @@ class Store:
             runs.set_environment(connection, pk, facts)
 
     def save_definition(
-        self, pk: int, name: str, options: Mapping[str, JSONValue]
+        self, record: RunRecord, name: str, options: Mapping[str, JSONValue]
     ) -> None:
         """Store a `define_metric` of a run."""
         with self.catalog.transaction(durable=False) as connection:
-            values.add_definition(connection, pk, name, options)
+            values.add_definition(connection, record, name, options)
 
     def save_alert(self, pk: int, alert: Alert) -> None:
         """Store an alert of a run."""

@@ -74,7 +74,7 @@ def test_bad_runs_are_refused_by_a_named_constraint(catalog, spoiled, message):
         ("INSERT INTO project VALUES (2, 'u', 'p', 1, NULL)", "project.name"),
         ("INSERT INTO run_tag VALUES (77, 't')", "FOREIGN KEY"),
         ("INSERT INTO run_tag VALUES (1, 't')", "run_tag.run_id, run_tag.tag"),
-        ("INSERT INTO metric_definition VALUES (1, 0, '*', '{')",
+        ("INSERT INTO metric_definition VALUES (1, 1, 0, '*', '{')",
          "metric_definition_valid"),
         ("DELETE FROM project", "FOREIGN KEY"),
     ],

@@ -176,12 +176,14 @@ CREATE TABLE run_value (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX run_by_value ON run_value (scope, key, value, run_id);
 
+-- Of an epoch, because those of attempts that were begun anew hold no more.
 CREATE TABLE metric_definition (
     run_id   INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    epoch    INTEGER NOT NULL,
     position INTEGER NOT NULL,
     glob     TEXT NOT NULL,
     options  TEXT NOT NULL,
-    CONSTRAINT metric_definition_once PRIMARY KEY (run_id, glob),
+    CONSTRAINT metric_definition_once PRIMARY KEY (run_id, epoch, glob),
     CONSTRAINT metric_definition_valid CHECK (json_valid(options))
 ) STRICT, WITHOUT ROWID;
 

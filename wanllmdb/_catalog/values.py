@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from wanllmdb import _clock, _json
 from wanllmdb._catalog.schema import JSON_LIMIT, RUN_KEY_LIMIT
-from wanllmdb.types import INT64_MAX, INT64_MIN, JSONValue, KeyStats
+from wanllmdb.types import (
+    ALL_STEPS_SUPERSEDED,
+    INT64_MAX,
+    INT64_MIN,
+    Epoch,
+    JSONValue,
+    KeyStats,
+    RunRecord,
+)
 
 _SCOPES = {"config": 0, "summary": 1}
 
@@ -151,29 +159,38 @@ def _sql_stats(stats: KeyStats, position: int) -> tuple[Any, ...]:
 
 
 def add_definition(
-    connection: sqlite3.Connection, pk: int, glob: str, options: Mapping[str, JSONValue]
+    connection: sqlite3.Connection,
+    record: RunRecord,
+    glob: str,
+    options: Mapping[str, JSONValue],
 ) -> None:
     """Store one `define_metric`; the same glob again replaces it."""
     connection.execute(
-        "INSERT INTO metric_definition VALUES (?, (SELECT count(*) FROM"
-        " metric_definition WHERE run_id = ?), ?, ?)"
+        "INSERT INTO metric_definition VALUES (?1, ?2, (SELECT count(*) FROM"
+        " metric_definition WHERE run_id = ?1), ?3, ?4)"
         " ON CONFLICT DO UPDATE SET options = excluded.options",
-        (pk, pk, glob, _json.dumps(dict(options))),
+        (record.pk, record.epoch, glob, _json.dumps(dict(options))),
     )
-
-
-def forget_definitions(connection: sqlite3.Connection, pk: int) -> None:
-    """Drop every `define_metric` of a run that begins anew."""
-    connection.execute("DELETE FROM metric_definition WHERE run_id = ?", (pk,))
 
 
 def read_definitions(
-    connection: sqlite3.Connection, pk: int
+    connection: sqlite3.Connection, pk: int, epochs: Sequence[Epoch]
 ) -> dict[str, dict[str, JSONValue]]:
-    """Every `define_metric` of a run, in order."""
+    """Every `define_metric` that holds, in order.
+
+    Args:
+        connection: Where to read.
+        pk: The run.
+        epochs: Its attempts; what was defined before it was begun anew is left out.
+    """
+    shown = [epoch for epoch in epochs if epoch.reverted_us is None]
+    begun = [e.number for e in shown if e.keep_step == ALL_STEPS_SUPERSEDED]
+    wanted = {e.number for e in shown if e.number >= max(begun, default=0)}
     rows = connection.execute(
-        "SELECT glob, options FROM metric_definition WHERE run_id = ?"
-        " ORDER BY position",
+        "SELECT epoch, glob, options FROM metric_definition WHERE run_id = ?"
+        " ORDER BY epoch, position",
         (pk,),
     )
-    return {row[0]: _json.loads(row[1]) for row in rows}
+    return {
+        glob: _json.loads(options) for epoch, glob, options in rows if epoch in wanted
+    }
