@@ -171,7 +171,6 @@ class Run(RunFacts):
                     and step is None
                     and commit is None
                     and type(data) is dict
-                    and data
                 ):  # the common call, the shortest way
                     self._append(data, self._step)
                     self._step += 1

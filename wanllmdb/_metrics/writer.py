@@ -100,7 +100,6 @@ class StreamWriter:
         self.certain = True
         self._directory = directory
         self._kind = kind
-        self._folds = kind is Kind.METRICS
         self._durability = durability
         self._on_fault = on_fault
         self._spill = spill
@@ -124,12 +123,12 @@ class StreamWriter:
 
     def append(self, data: Mapping[str, Any], step: int) -> None:  # noqa: C901, PLR0912 - inlined for speed
         """Write one row of scalars and other stored values."""
-        # First of all: a new segment knows no shapes yet.
-        if self._fd < 0 and not self._open():
-            self.dropped += 1
-            return
         shape = self._latest
         if [*data] != shape.keys or [*map(type, data.values())] != shape.types:
+            # Also when no segment is open: it knows no shapes yet.
+            if self._fd < 0 and not self._open():
+                self.dropped += 1
+                return
             known = self._shapes.get((*data, *map(type, data.values())))
             if known is None:
                 row = data if self._normalise is None else self._normalise(data)
@@ -158,21 +157,16 @@ class StreamWriter:
             elif not self._finish(frame, done):
                 self.dropped += 1
                 return
-        elif not self._put(frame):
+        elif not self._put(frame, rows=1):
             self.dropped += 1
             return
         self._last_us = now
-        if self._folds:
-            shape.rows.append(
-                cells if shape.exact else shape.shape.struct.unpack(frame)
-            )
-            shape.ordinals.append(self.rows)
+        shape.rows.append(cells if shape.exact else shape.shape.struct.unpack(frame))
+        shape.ordinals.append(self.rows)
         self.rows += 1
-        if not self._direct:
-            self._note_buffered()
         if self.rows >= self._fold_at:
             self.fold_pending()
-        if self._size + len(self._buffer) >= SEGMENT_BYTES:
+        if self._size >= SEGMENT_BYTES:
             self._roll()
 
     def write_summary(self, values: Mapping[str, JSONValue]) -> None:
@@ -322,7 +316,7 @@ class StreamWriter:
         if too_wide or len(str(shape.keys)) > segment.MAX_FRAME_BYTES // 4:
             self._append_json(data, step)
             return
-        if not self._put(shape.definition()):
+        if not self._put(shape.definition(), rows=0):
             self.dropped += 1
             return
         self._shapes[signature] = _Waiting(shape, data)
@@ -340,12 +334,11 @@ class StreamWriter:
                 lost = True
                 continue
             self._last_us = now
-            if self._folds:
-                self.fold_pending()
-                self.fold.add_row(
-                    part, step, now,
-                    (self.identity.epoch, now // 1000, self.identity.token, self.rows),
-                )  # fmt: skip
+            self.fold_pending()
+            place = (
+                self.identity.epoch, now // 1000, self.identity.token, self.rows
+            )  # fmt: skip
+            self.fold.add_row(part, step, now, place)
             self.rows += 1
         self.dropped += lost
         if self._size >= SEGMENT_BYTES:
@@ -382,15 +375,19 @@ class StreamWriter:
             self.sync()
         return written
 
-    def _note_buffered(self) -> None:
-        self._unflushed += bool(self._buffer)
-        if len(self._buffer) >= BUFFER_BYTES:
-            self.flush()
+    def _put(self, frame: bytes, rows: int) -> bool:
+        """Write a frame of so many rows by the way of this durability.
 
-    def _put(self, frame: bytes) -> bool:
-        """Write a frame by the way of this durability; False if it was refused."""
+        Returns:
+            False if it was refused.
+        """
         if self._durability == "buffered":
+            if len(self._buffer) >= BUFFER_BYTES:
+                self.flush()
+                if self._fd < 0 or not self._shapes:  # it was refused
+                    return False
             self._buffer += frame
+            self._unflushed += rows
             return True
         if not self._write(frame):
             return False
