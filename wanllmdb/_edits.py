@@ -14,8 +14,8 @@ from wanllmdb import _clock, _ids
 from wanllmdb._catalog import events, projects, runs
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter
-from wanllmdb._store import Store, operation
-from wanllmdb.errors import RunActiveError, StateError
+from wanllmdb._store import Store, being_written, operation
+from wanllmdb.errors import StateError
 from wanllmdb.types import JSONValue, Kind, RunRecord, StreamIdentity
 
 
@@ -218,9 +218,4 @@ def delete_project(store: Store, name: str) -> None:
 def _refuse_live(store: Store, records: Iterable[RunRecord]) -> None:
     for record in records:
         if store.is_live(record):
-            raise RunActiveError(
-                f"Run {record.project}/{record.run_id} is being written by pid"
-                f" {record.pid} on {record.host}.",
-                hint="Finish or stop it first.",
-                run=record.run_id, pid=record.pid, host=record.host,
-            )  # fmt: skip
+            raise being_written(record)

@@ -1,8 +1,9 @@
-"""What a run is: its names, its place, its tags."""
+"""What a run is, live or stored: its names, its place, its tags."""
 
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -13,23 +14,10 @@ from wanllmdb._voice import Voice
 from wanllmdb.types import RunRecord, Tags
 
 
-class RunFacts:
-    """The part of `wanllmdb.Run` that says what the run is.
+class Facts(ABC):
+    """The names of a run, of which some may be set."""
 
-    Args:
-        store: Its Store; None where nothing is recorded.
-        record: The run.
-        role: ``creator``, ``joined`` or ``child``.
-        voice: Told of changes that could not be stored.
-    """
-
-    def __init__(
-        self, store: Store | None, record: RunRecord, role: str, voice: Voice
-    ) -> None:
-        self._store = store
-        self._record = record
-        self._role = role
-        self._voice = voice
+    _record: RunRecord
 
     @property
     def id(self) -> str:
@@ -70,14 +58,50 @@ class RunFacts:
         return self._record.project
 
     @property
-    def entity(self) -> str:
-        """Always empty: a Store has no accounts."""
-        return ""
-
-    @property
     def path(self) -> str:
         """``project/id``, as the command line takes it."""
         return f"{self._record.project}/{self._record.run_id}"
+
+    @property
+    def tags(self) -> Tags:
+        """The tags; assign a list, or use ``run.tags += ["x"]``."""
+        return Tags(self._record.tags)
+
+    @tags.setter
+    def tags(self, value: Iterable[str] | str) -> None:
+        self._set_tags(_names.tags(value))
+
+    @abstractmethod
+    def _set(self, field: str, value: str | None) -> None:
+        """Store a name, or notes."""
+
+    @abstractmethod
+    def _set_tags(self, tags: tuple[str, ...]) -> None:
+        """Store these tags instead of those known."""
+
+
+class RunFacts(Facts):
+    """The part of `wanllmdb.Run` that says what the run is.
+
+    Args:
+        store: Its Store; None where nothing is recorded.
+        record: The run.
+        role: ``creator``, ``joined`` or ``child``.
+        voice: Told of changes that could not be stored.
+    """
+
+    def __init__(
+        self, store: Store | None, record: RunRecord, role: str, voice: Voice
+    ) -> None:
+        self._store = store
+        self._record = record
+        self._role = role
+        self._voice = voice
+
+    @property
+    def entity(self) -> str:
+        """Always empty: a Store has no accounts."""
+        return ""
 
     @property
     def dir(self) -> str:
@@ -108,17 +132,10 @@ class RunFacts:
         """When the run started, seconds since 1970."""
         return _clock.to_seconds(self._record.started_us)
 
-    @property
-    def tags(self) -> Tags:
-        """The tags; assign a list, or use ``run.tags += ["x"]``."""
-        return Tags(self._record.tags)
-
-    @tags.setter
-    def tags(self, value: Iterable[str] | str) -> None:
-        new = _names.tags(value)
+    def _set_tags(self, tags: tuple[str, ...]) -> None:
         record = self._record
         self._change(
-            "tags", {"tags": new}, lambda store: _edits.set_tags(store, record, new)
+            "tags", {"tags": tags}, lambda store: _edits.set_tags(store, record, tags)
         )
 
     def _set(self, field: str, value: str | None) -> None:

@@ -16,7 +16,7 @@ from wanllmdb._catalog import runs
 from wanllmdb._recovery import recover, recover_dead
 from wanllmdb._run import Run
 from wanllmdb._settings import Settings
-from wanllmdb._store import OpenStream, Store
+from wanllmdb._store import OpenStream, Store, being_written
 from wanllmdb._voice import say, warn
 from wanllmdb.errors import (
     InvalidInputError,
@@ -191,12 +191,7 @@ def _created(store: Store, request: Request, rank: int | None, *, shared: bool) 
             raise
         if shared:
             return _joined(store, record, request, rank)
-        raise RunActiveError(
-            f"Run {request.project}/{new.run_id} was just started by pid {record.pid}"
-            f" on {record.host}.",
-            hint="Join it with init(id=..., shared=True).",
-            run=new.run_id, pid=record.pid, host=record.host,
-        ) from None  # fmt: skip
+        raise being_written(record) from None
     first = parent.step + 1 if parent else 0
     return _opened(store, stream, request, "recording", first, request.config)
 

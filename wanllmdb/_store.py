@@ -518,12 +518,7 @@ class Store:
             # A lock that the Catalog does not know is a child's, or that of somebody
             # who wants to go on with the run too, and will be refused in turn.
             if path.stem in known or _is_childs(path):
-                raise RunActiveError(
-                    f"Run {record.project}/{record.run_id} is being written by pid"
-                    f" {record.pid} on {record.host}.",
-                    hint="Wait for it, or join it with init(id=..., shared=True).",
-                    run=record.run_id, pid=record.pid, host=record.host,
-                )  # fmt: skip
+                raise being_written(record)
 
     def _open_stream(self, uid: str, epoch: int, writer: str) -> OpenStream:
         directory = self.run_dir(uid)
@@ -559,6 +554,15 @@ def operation(
         return call
 
     return decorate
+
+
+def being_written(record: RunRecord) -> RunActiveError:
+    """The error that says who writes a run."""
+    return RunActiveError(
+        f"Run {record.path} is being written by pid {record.pid} on {record.host}.",
+        hint="Wait for it, stop it, or join it with init(id=..., shared=True).",
+        run=record.id, pid=record.pid, host=record.host,
+    )  # fmt: skip
 
 
 @contextmanager
