@@ -16,6 +16,22 @@ QUIET = {
 }  # fmt: skip
 
 
+def pytest_report_teststatus(report):
+    """Under CI a test that skips for a missing component is a failure."""
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        return "failed", "S", "SKIPPED, which CI does not take"
+    return None
+
+
+def pytest_sessionfinish(session):
+    """... also in the exit status."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter and not hasattr(session.config, "workerinput"):
+        skipped = [r for r in reporter.stats.get("failed", []) if r.skipped]
+        if skipped and session.exitstatus == 0:
+            session.exitstatus = 1
+
+
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch, tmp_path):
     """No variable of the developer's leaks in, no Store is shared, all runs end."""

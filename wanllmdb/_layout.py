@@ -12,7 +12,7 @@ from wanllmdb.types import Location
 FORMAT = "FORMAT"
 FORMAT_VERSION = 1
 CATALOG = "catalog.db"
-LIVE, TMP, LOCKS = "live", "tmp", "locks"
+LIVE, BLOBS, TMP, LOCKS = "live", "blobs", "tmp", "locks"
 FEW_BYTES = 256 << 20
 """A disk with less than this left is worth a warning."""
 

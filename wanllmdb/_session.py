@@ -160,6 +160,11 @@ def init(
         "git": git_tracking,
         "system_interval": 0 if monitor_system is False else monitor_interval,
     }  # fmt: skip
+    # Set by `wanllmdb exec`, which owns the run that its command writes, and records
+    # what it prints.
+    joins = os.environ.get("_WANLLMDB_JOIN", "") != ""
+    if joins:
+        own["console"] = False
     given_here = {k: v for k, v in own.items() if v is not None}
     with _explained():
         location = _settings.find_store(store)
@@ -171,9 +176,8 @@ def init(
         if variable not in process.said:
             process.said.add(variable)
             say(f"{variable} is used; WANLLMDB_* would win over it")
-    # Set by `wanllmdb exec`, which owns the run that its command writes.
-    joins = os.environ.pop("_WANLLMDB_JOIN", "") != ""
     if joins:  # a second init() of the command is another run
+        os.environ.pop("_WANLLMDB_JOIN")
         os.environ.pop("WANLLMDB_RUN_ID", None)
     request = _starting.Request(
         effective,

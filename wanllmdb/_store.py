@@ -109,7 +109,7 @@ class Store:
         self.lock_dir = self.path / _layout.LOCKS
         self.debug = DebugLog(self.path / "logs")
         self.network = _layout.is_on_network(self.path)
-        self.blobs = Blobs(self.path / "blobs", self.tmp)
+        self.blobs = Blobs(self.path / _layout.BLOBS, self.tmp)
         catalog = self.path / _layout.CATALOG
         self.catalog = Database(
             catalog, self.lock_dir, wal=not self.network, read_only=self.read_only,

@@ -172,6 +172,11 @@ class StoredRun(Facts):
         return values.read_keys(self._store.catalog.reader, self._record.pk)
 
     @property
+    def definitions(self) -> dict[str, dict[str, Any]]:
+        """What `define_metric` said, by key or glob, in order."""
+        return self._store.definitions(self._record)
+
+    @property
     def epochs(self) -> list[Epoch]:
         """Its attempts."""
         return runs.epochs(self._store.catalog.reader, self._record.pk)

@@ -296,6 +296,7 @@ def test_a_tensor_that_cannot_be_read_may_be_in_a_config(api):
     assert api.run(run.path).config["beside"] == 1
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16", "int64", "bool"])
 def test_a_real_torch_scalar_is_its_number(name, api):
     """Row 10: a detached scalar of every dtype, with its own library."""
@@ -306,6 +307,7 @@ def test_a_real_torch_scalar_is_its_number(name, api):
     assert values(run) == values(run, "y") == [exact(value.detach().item())]
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "int32", "bool"])
 def test_a_real_jax_scalar_is_its_number(name, api):
     """Row 10: the same for jax, which has no detach."""

@@ -165,10 +165,7 @@ def test_definitions_are_stored_for_those_who_plot(api):
     with wanllmdb.init(id="r") as run:
         run.define_metric("a", step_metric="e", hidden=True, goal="minimize")
         run.log({"a": 1})
-    from wanllmdb._catalog import values
-
-    store = api.run("r")._store
-    found = values.read_definitions(store.catalog.reader, api.run("r").record.pk)
+    found = api.run("r").definitions
     assert found["a"] == {"step_metric": "e", "hidden": True, "goal": "minimize"}
 
 

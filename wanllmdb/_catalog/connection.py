@@ -120,7 +120,7 @@ class Database:
             if self._depth:
                 yield self._writing  # the outer transaction commits
                 return
-            with _translated(self._path):
+            with translated(self._path):
                 self._depth = 1
                 try:
                     connection = self._writing
@@ -159,7 +159,7 @@ class Database:
 
     def backup_to(self, path: Path) -> None:
         """Copy a consistent state to a new file, while others write."""
-        with _translated(path):
+        with translated(path):
             self.reader.execute("VACUUM INTO ?", (str(path),))
 
     def _guard(self) -> None:
@@ -205,7 +205,7 @@ class Database:
                 return
 
     def _connect(self) -> _Connection:
-        with _translated(self._path):
+        with translated(self._path):
             connection = _open(f"file:{_quoted(self._path)}?mode=rw")
             deadline = time.monotonic() + LOCK_TIMEOUT
             self._retry(connection, "PRAGMA foreign_keys=ON", deadline)
@@ -222,7 +222,7 @@ class Database:
         """
         wal = Path(f"{self._path}-wal")
         has_wal = wal.exists() and wal.stat().st_size > 0
-        with _translated(self._path):
+        with translated(self._path):
             try:
                 connection = _open(f"file:{_quoted(self._path)}?mode=ro")
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -290,7 +290,7 @@ class _Connection(sqlite3.Connection):
         if self.path is None:
             return super().execute(*arguments)
         deadline = time.monotonic() + LOCK_TIMEOUT
-        with _translated(self.path):
+        with translated(self.path):
             while True:
                 try:
                     return super().execute(*arguments)
@@ -351,7 +351,7 @@ def create(path: Path, script: Callable[[sqlite3.Connection], None]) -> None:
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     os.close(fd)
-    with _translated(path):
+    with translated(path):
         connection = _open(f"file:{_quoted(path)}?mode=rw")
         try:
             connection.execute("PRAGMA synchronous=FULL")
@@ -364,7 +364,7 @@ def create(path: Path, script: Callable[[sqlite3.Connection], None]) -> None:
 
 def stamp_of(path: Path) -> tuple[int, int]:
     """(user_version, application_id) of a database, read without changing it."""
-    with _translated(path):
+    with translated(path):
         connection = _open(f"file:{_quoted(path)}?mode=rw")
         connection.path = path
         try:
@@ -387,7 +387,7 @@ def _quoted(path: Path) -> str:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):

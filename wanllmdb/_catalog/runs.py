@@ -377,7 +377,7 @@ def select(
                 hint="Give the project and the full id.",
                 run=selector,
             )
-    if is_special(selector):
+    if selector.startswith("@"):
         return _special(connection, selector, project)
     where = f" in project {project!r}" if project else ""
     raise RunNotFoundError(

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
-from wanllmdb.errors import WanllmdbError
+from wanllmdb.cli import failures
+
+COMPLETE = "_WANLLMDB_COMPLETE"
+"""The variable by which a shell's completion script calls us."""
 
 _COMMANDS = {
     "demo": ("record", "Record a small real training and show it"),
@@ -24,9 +28,9 @@ _COMMANDS = {
     "completion": ("store", "Print a shell's completion script"),
     "ls": ("runs", "List runs"),
     "show": ("runs", "Show one run"),
-    "tail": ("runs", "Show a run's last rows, -f follows"),
-    "logs": ("runs", "Show a run's console log"),
-    "plot": ("runs", "Draw metrics in the terminal"),
+    "tail": ("logs", "Show a run's last rows, -f follows"),
+    "logs": ("logs", "Show a run's console log"),
+    "plot": ("plots", "Draw metrics in the terminal"),
     "diff": ("runs", "Compare config and summary of two runs"),
     "tag": ("edit", "Add or remove tags"),
     "note": ("edit", "Set a run's notes"),
@@ -42,7 +46,22 @@ _COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that suggests the nearest command where there is none."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(error.message + hint, ctx) from None
+
+
+class LazyGroup(Group):
     """A group whose commands are imported when called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -65,20 +84,11 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the nearest command where there is none."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(error.message + hint, ctx) from None
-
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--store", metavar="DIR", help="The Store's directory.")
+@click.option(
+    "--store", metavar="DIR", type=click.Path(), help="The Store's directory."
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def cli(ctx: click.Context, store: str | None, debug: bool) -> None:
@@ -88,38 +98,25 @@ def cli(ctx: click.Context, store: str | None, debug: bool) -> None:
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    debug = "--debug" in sys.argv
+    arguments = sys.argv[1:]
+    failures.prepare_streams()
     try:
-        status = cli.main(standalone_mode=False, prog_name="wanllmdb")
-        sys.stdout.flush()
-    except click.exceptions.Exit as error:
-        status = error.exit_code
-    except click.Abort:
-        status = 130
-    except click.ClickException as error:
-        error.show()
-        status = error.exit_code
-    except WanllmdbError as error:
-        if debug:
-            raise
-        _show(error)
-        status = error.exit_code
-    except KeyboardInterrupt:
-        status = 130
-    except BrokenPipeError:
-        # The reader of our output has gone, as `head` does: that is no failure.
-        sys.stdout = None
-        status = 0
-    sys.exit(status if isinstance(status, int) else 0)
+        status = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told to people
+        status = failures.told(error, arguments)
+    sys.exit(status)
 
 
-def _show(error: WanllmdbError) -> None:
-    if "json" in " ".join(sys.argv):
-        import json
+def _run(arguments: list[str]) -> int:
+    if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
 
-        text = {"kind": error.kind, "message": error.message, "hint": error.hint}
-        click.echo(json.dumps({"error": text}), err=True)
-        return
-    click.echo(f"Error: {error.message}", err=True)
-    if error.hint:
-        click.echo(error.hint, err=True)
+        return shell_complete(cli, {}, "wanllmdb", COMPLETE, instruction)
+    try:
+        with cli.make_context("wanllmdb", arguments[:]) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wanllmdb import _clock
-from wanllmdb._catalog import projects
-from wanllmdb.cli.edit import confirm
-from wanllmdb.cli.render import emit, output_options
-from wanllmdb.cli.runs import api_of
+from wanllmdb.cli import Group
+from wanllmdb.cli.opening import api_of, confirm
+from wanllmdb.cli.render import Output, echo, output_options
+from wanllmdb.cli.words import PROJECT, TEXT
+
+if TYPE_CHECKING:
+    from wanllmdb._catalog.projects import ProjectRecord
 
 
-@click.group()
+@click.group(cls=Group)
 def project() -> None:
     """List and change projects."""
 
 
-def _row(record: projects.ProjectRecord) -> dict[str, Any]:
+def _row(record: ProjectRecord) -> dict[str, Any]:
     return {
         "name": record.name,
         "runs": record.runs,
@@ -31,39 +34,44 @@ def _row(record: projects.ProjectRecord) -> dict[str, Any]:
 @project.command("ls")
 @output_options
 @click.pass_context
-def list_(ctx: click.Context, /, **how: Any) -> None:
+def list_(ctx: click.Context, /, out: Output) -> None:
     """List the projects."""
-    emit([_row(record) for record in api_of(ctx).projects()], **how)
+    out.emit([_row(record) for record in api_of(ctx).projects()])
 
 
 @project.command()
-@click.argument("name")
+@click.argument("name", type=PROJECT)
 @output_options
 @click.pass_context
-def show(ctx: click.Context, /, name: str, **how: Any) -> None:
+def show(ctx: click.Context, /, name: str, out: Output) -> None:
     """Show one project."""
-    emit([_row(projects.get(api_of(ctx).store.catalog.reader, name))], **how)
+    out.emit([_row(api_of(ctx).project(name))])
 
 
 @project.command()
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=PROJECT)
+@click.argument("new", type=TEXT)
 @click.pass_context
 def rename(ctx: click.Context, /, old: str, new: str) -> None:
     """Give a project another name."""
-    with api_of(ctx).store.catalog.transaction(durable=True) as connection:
-        projects.rename(connection, old, new)
+    api_of(ctx).rename_project(old, new)
 
 
 @project.command()
-@click.argument("name")
+@click.argument("name", type=PROJECT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.pass_context
-def rm(ctx: click.Context, /, name: str, yes: bool) -> None:
+def rm(ctx: click.Context, /, name: str, yes: bool, dry_run: bool) -> None:
     """Move a project and its runs to the trash."""
-    confirm(f"Move project {name!r} and its runs to the trash", yes)
-    with api_of(ctx).store.catalog.transaction(durable=True) as connection:
-        projects.delete(connection, name)
+    api = api_of(ctx)
+    found = api.runs(api.project(name).name)
+    if not dry_run:
+        what = f"Move project {name!r} and its {len(found)} runs to the trash"
+        confirm(what, yes=yes)
+        api.delete_project(name)
+    for run in found:
+        echo(run.path)
 
 
 COMMANDS = {"project": project}

@@ -1,139 +1,266 @@
-"""Output: one table, in the format asked for."""
+"""Output: rows in the format asked for, and text that is safe to look at."""
 
 from __future__ import annotations
 
-import csv
-import io
+import functools
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wanllmdb import _json, _settings
-from wanllmdb.errors import InvalidInputError
+from wanllmdb.errors import InvalidInputError, WanllmdbError
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
+MAX_CELL = 60
+"""Characters of a table's cell; programs get the whole value."""
+
+_UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_EXACT_FLOAT = 1 << 53
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How one listing is shown, and where.
+
+    Attributes:
+        fmt: One of `FORMATS`.
+        plain: Nobody asked for a format: the command may show what people like best.
+        path: The file to write; None for stdout.
+    """
+
+    fmt: str
+    plain: bool
+    path: Path | None
+
+    def emit(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+        """Show rows.
+
+        Args:
+            rows: One mapping for each row.
+            columns: Which keys, in which order; default every key of any row.
+        """
+        names = list(
+            dict.fromkeys(columns or (key for row in rows for key in row))
+        )  # fmt: skip
+        if self.fmt == "parquet":
+            assert self.path is not None
+            _save(self.path, lambda draft: _write_parquet(rows, names, draft))
+        else:
+            self.text(_RENDER[self.fmt](rows, names))
+
+    def text(self, text: str) -> None:
+        """Show text as it is."""
+        if self.path is None:
+            write(text)
+            return
+        data = text.encode("utf-8", "backslashreplace")
+        _save(self.path, lambda draft: draft.write_bytes(data))
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--format``, ``--json`` and ``-o`` to a listing."""
-    command = click.option("-o", "--output", metavar="FILE", help="Write to a file.")(
-        command
-    )
-    command = click.option("--json", "as_json", is_flag=True, help="--format json")(
-        command
-    )
-    return click.option(
-        "--format", "fmt", type=click.Choice(FORMATS), help="How to print."
-    )(command)
+    """Add ``--format``, ``--json`` and ``-o``; the command gets `out`, an `Output`."""
+
+    @functools.wraps(command)
+    def listing(
+        *args: Any, fmt: str | None, as_json: bool, output: str | None, **given: Any
+    ) -> Any:
+        return command(*args, out=_chosen(fmt, as_json, output), **given)
+
+    for option in (
+        click.option("-o", "--output", metavar="FILE", help="Write to a file."),
+        click.option("--json", "as_json", is_flag=True, help="--format json"),
+        click.option("--format", "fmt", type=click.Choice(FORMATS), help="How."),
+    ):  # fmt: skip
+        listing = option(listing)
+    return listing
 
 
-def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``-p/--project``."""
-    return click.option("-p", "--project", help="Only this project.")(command)
+def _chosen(fmt: str | None, as_json: bool, output: str | None) -> Output:
+    asked = "json" if as_json else fmt
+    store = click.get_current_context().obj["store"]
+    chosen = asked or str(_settings.load(_settings.find_store(store).path)["format"])
+    if chosen == "parquet" and output is None:
+        raise InvalidInputError("Parquet needs a file.", hint="Add -o FILE.")
+    plain = asked is None and chosen == "table"
+    return Output(chosen, plain, None if output is None else Path(output))
 
 
-def emit(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    fmt: str | None = None,
-    as_json: bool = False,
-    output: str | None = None,
-    columns: Sequence[str] | None = None,
-) -> None:
-    """Print rows as table, json, jsonl, csv or parquet.
+def write(text: str) -> None:
+    """Write text to stdout as it is."""
+    if sys.stdout is None:
+        raise WanllmdbError("stdout is closed.", hint="Give the command a stdout.")
+    sys.stdout.write(text)
 
-    Raises:
-        InvalidInputError: Parquet without ``-o FILE``.
+
+def echo(text: str = "") -> None:
+    """Print one line to stdout, cleaned."""
+    write(f"{clean(text)}\n")
+
+
+def tell(text: str, keep: str = "") -> None:
+    """Print one line to stderr, cleaned; nobody there to read it is no matter."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(f"{clean(text, keep)}\n")
+            sys.stderr.flush()
+
+
+def flush() -> None:
+    """Hand on what was written so far."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def clean(text: str, keep: str = "") -> str:
+    """Text on one line, with control and bidi characters escaped.
+
+    Args:
+        text: Any text.
+        keep: Characters that stay all the same.
     """
-    chosen = "json" if as_json else fmt or _settings.load()["format"]
-    names = list(columns or dict.fromkeys(key for row in rows for key in row))
-    if chosen == "parquet":
-        _parquet(rows, names, output)
-        return
-    text = _RENDER[chosen](rows, names)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        Path(output).write_text(text, "utf-8")
-
-
-def cell(value: Any) -> str:
-    """A value as one line for people; control and bidi characters are escaped."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = value if isinstance(value, str) else json.dumps(_json.to_plain(value))
+    if text.isprintable():
+        return text
     return "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else f"\\u{ord(c):04x}"
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in _UNSAFE and c not in keep
+        else c
         for c in text
     )
 
 
-def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def cell(value: Any) -> str:
+    """A value as one line for people."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return clean(value if isinstance(value, str) else json.dumps(_json.to_plain(value)))
+
+
+def _table(rows: Sequence[Row], names: Sequence[str]) -> str:
     if not rows:
         return ""
-    grid = [[_short(cell(row.get(name))) for name in names] for row in rows]
-    widths = [
-        max(len(name), *(len(line[i]) for line in grid)) for i, name in enumerate(names)
-    ]
-    lines = [names, *grid]
+    grid = [[_short(clean(name)) for name in names]]
+    grid += [[_short(cell(row.get(name))) for name in names] for row in rows]
+    widths = [max(_width(line[i]) for line in grid) for i in range(len(names))]
     return "".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() + "\n"
-        for line in lines
+        "  ".join(
+            text + " " * (width - _width(text))
+            for text, width in zip(line, widths, strict=True)
+        ).rstrip()
+        + "\n"
+        for line in grid
     )
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 3]}..."
 
 
-def _as_json(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    del names
-    return json.dumps([_json.to_plain(dict(row)) for row in rows], indent=2) + "\n"
-
-
-def _as_jsonl(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    del names
-    return "".join(json.dumps(_json.to_plain(dict(row))) + "\n" for row in rows)
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_csv_cell(row.get(name)) for name in names])
-    return buffer.getvalue()
-
-
-def _csv_cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return repr(value)
-    return (
-        json.dumps(_json.to_plain(value)) if isinstance(value, (dict, list)) else value
+def _width(text: str) -> int:
+    """Columns of a terminal: East Asian characters and emoji take two."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "FW")
+        for c in text
     )
 
 
-def _parquet(
-    rows: Sequence[Mapping[str, Any]], names: Sequence[str], output: str | None
-) -> None:
-    if output is None:
-        raise InvalidInputError("Parquet needs a file.", hint="Add -o FILE.")
+def _as_json(rows: Sequence[Row], names: Sequence[str]) -> str:
+    return json.dumps([_plain(row, names) for row in rows], indent=2) + "\n"
+
+
+def _as_jsonl(rows: Sequence[Row], names: Sequence[str]) -> str:
+    return "".join(json.dumps(_plain(row, names)) + "\n" for row in rows)
+
+
+def _plain(row: Row, names: Sequence[str]) -> dict[str, Any]:
+    return {name: _json.to_plain(row.get(name)) for name in names}
+
+
+def _as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    lines = [_csv_line([row.get(name) for name in names]) for row in rows]
+    return "".join(f"{line}\n" for line in [_csv_line(names), *lines])
+
+
+def _csv_line(line: Sequence[Any]) -> str:
+    # Not the csv module: it leaves a lone \r bare, which its reader then refuses.
+    texts = [_csv_cell(value) for value in line]
+    return '""' if texts == [""] else ",".join(texts)
+
+
+def _csv_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    text = value if isinstance(value, str) else json.dumps(_json.to_plain(value))
+    if any(c in text for c in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _write_parquet(rows: Sequence[Row], names: Sequence[str], draft: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {n: [_flat(row.get(n)) for row in rows] for n in names}
-    pq.write_table(pa.table(columns), output)
+    arrays = [_column([row.get(name) for row in rows]) for name in names]
+    pq.write_table(pa.table(arrays, names=list(names)), draft)
 
 
-def _flat(value: Any) -> Any:
-    return _json.dumps(value) if isinstance(value, (dict, list)) else value
+def _column(values: Sequence[Any]) -> Any:
+    """An Arrow column; values that share no type become JSON text."""
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    exact = kinds != {int, float} or all(
+        value is None or isinstance(value, float) or abs(value) <= _EXACT_FLOAT
+        for value in values
+    )
+    if exact and not kinds & {dict, list, tuple}:
+        with suppress(pa.ArrowException, TypeError, OverflowError, UnicodeError):
+            return pa.array(values)
+    texts = [None if v is None else json.dumps(_json.to_plain(v)) for v in values]
+    return pa.array(texts, pa.string())
 
 
 _RENDER = {"table": _table, "json": _as_json, "jsonl": _as_jsonl, "csv": _as_csv}
+
+
+def _save(path: Path, fill: Callable[[Path], Any]) -> None:
+    """Write a file whole or not at all; a device or a pipe is written in place.
+
+    Raises:
+        InvalidInputError: it cannot be written.
+    """
+    try:
+        target = path.resolve()
+        if target.exists() and not target.is_file() and not target.is_dir():
+            fill(target)
+            return
+        draft = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+        try:
+            fill(draft)
+            if target.is_file():
+                draft.chmod(target.stat().st_mode & 0o777)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInputError(
+            f"{path} cannot be written: {reason}.", hint="Name another file."
+        ) from error

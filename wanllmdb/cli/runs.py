@@ -1,22 +1,18 @@
-"""``ls show tail logs plot diff``."""
+"""``ls show diff``."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from wanllmdb import _clock, _extras
-from wanllmdb._query import Api, StoredRun
-from wanllmdb.cli.render import cell, emit, output_options, project_option
-
-
-def api_of(ctx: click.Context) -> Api:
-    """The Api of the Store that the command line names; closed with the command."""
-    api = Api(ctx.obj["store"])
-    ctx.call_on_close(api.close)
-    return api
+from wanllmdb import _clock, _known
+from wanllmdb._query import Api
+from wanllmdb._stored_run import StoredRun
+from wanllmdb.cli.opening import api_of, project_option
+from wanllmdb.cli.render import Output, cell, echo, output_options, tell
+from wanllmdb.cli.words import RUN, TEXT
 
 
 def row_of(run: StoredRun) -> dict[str, Any]:
@@ -33,53 +29,92 @@ def row_of(run: StoredRun) -> dict[str, Any]:
     }
 
 
+def _ending_of(run: StoredRun) -> dict[str, Any]:
+    record = run.record
+    return {
+        "ended": _clock.iso(record.ended_us),
+        "exit_code": record.exit_code,
+        "error": record.error,
+        "group": run.group,
+        "job_type": run.job_type,
+        "notes": run.notes,
+        "host": record.host,
+    }
+
+
 @click.command()
 @project_option
-@click.option("-f", "--filter", "where", metavar="EXPR", help="config.lr < 0.1 and ...")
-@click.option("-s", "--sort", metavar="KEY", help="-created_at, +summary.loss ...")
-@click.option("-c", "--columns", help="Comma-separated, such as name,summary.loss")
+@click.option("-f", "--filter", "where", type=TEXT, metavar="EXPR",
+              help="config.lr < 0.1 and ...")  # fmt: skip
+@click.option("-s", "--sort", type=TEXT, metavar="KEY",
+              help="-created_at, +summary.loss ...")  # fmt: skip
+@click.option("-c", "--columns", type=TEXT,
+              help="Comma-separated, such as name,config.lr,summary.loss")  # fmt: skip
 @click.option("-n", "--limit", default=20, show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 @output_options
 @click.pass_context
 def ls(
     ctx: click.Context, /, project: str | None, where: str | None, sort: str | None,
-    columns: str | None, limit: int, quiet: bool, **how: Any,
+    columns: str | None, limit: int, quiet: bool, out: Output,
 ) -> None:  # fmt: skip
     """List runs, newest first."""
-    found = api_of(ctx).runs(project, where, sort, limit)
+    api = api_of(ctx)
+    found = api.runs(project, where, sort, limit)
     if quiet:
         for run in found:
-            click.echo(run.id)
+            echo(run.id)
         return
-    rows = [row_of(run) for run in found]
-    wanted = columns.split(",") if columns else None
-    for row, run in zip(rows, found, strict=True):
-        for name in wanted or ():
-            scope, _, key = name.partition(".")
-            if scope in ("config", "summary"):
-                row[name] = getattr(run, scope).get(key)
-    if not rows:
-        click.echo("No runs.", err=True)
-    emit(rows, columns=wanted or list(rows[0] if rows else []), **how)
+    if not found:
+        _tell_nothing(api)
+    if columns is None:
+        out.emit([row_of(run) for run in found])
+        return
+    wanted = columns.split(",")
+    out.emit([_columns_of(run, wanted) for run in found], wanted)
+
+
+def _tell_nothing(api: Api) -> None:
+    tell("No runs.")
+    if api.counts()[0]:
+        return
+    others = [s for s in _known.stores() if s != api.store.path and s.is_dir()]
+    if others:
+        tell(f"The Store at {api.store.path} is empty; others, for --store, are at:")
+        for store in others:
+            tell(f"  {store}")
+
+
+def _columns_of(run: StoredRun, wanted: Sequence[str]) -> dict[str, Any]:
+    own = {**row_of(run), **_ending_of(run)}
+    row = {}
+    for name in wanted:
+        scope, _, key = name.partition(".")
+        sections = scope in ("config", "summary") and key
+        row[name] = _within(getattr(run, scope), key) if sections else own.get(name)
+    return row
+
+
+def _within(values: Mapping[str, Any], key: str) -> Any:
+    """What a dotted key names in nested mappings."""
+    if key in values:
+        return values[key]
+    head, _, rest = key.partition(".")
+    inner = values.get(head)
+    return _within(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
 @click.command()
-@click.argument("run")
-@click.option("--json", "as_json", is_flag=True)
+@click.argument("run", type=RUN)
+@output_options
 @click.pass_context
-def show(ctx: click.Context, /, run: str, as_json: bool) -> None:
+def show(ctx: click.Context, /, run: str, out: Output) -> None:
     """Show one run: state, config, summary, epochs, files, damage."""
     found = api_of(ctx).run(run)
     record = found.record
     facts = {
         **row_of(found),
-        "ended": _clock.iso(record.ended_us),
-        "exit_code": record.exit_code,
-        "error": record.error,
-        "group": found.group,
-        "notes": found.notes,
-        "host": record.host,
+        **_ending_of(found),
         "dropped_rows": record.dropped_rows,
         "damage": record.damage,
         "config": found.config,
@@ -88,109 +123,47 @@ def show(ctx: click.Context, /, run: str, as_json: bool) -> None:
         "files": [f.name for f in found.files()],
         "alerts": [f"{a.level} {a.title}" for a in found.alerts],
     }
-    if as_json:
-        emit([facts], as_json=True)
-        return
+    if out.fmt == "table":
+        out.text("".join(f"{line}\n" for line in _lines_of(facts)))
+    else:
+        out.emit([facts])
+
+
+def _lines_of(facts: Mapping[str, Any]) -> list[str]:
+    lines = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            click.echo(f"{name}:")
-            for key, item in value.items():
-                click.echo(f"  {cell(key)} = {cell(item)}")
+            lines.append(f"{name}:")
+            lines += [f"  {cell(key)} = {cell(item)}" for key, item in value.items()]
+        elif isinstance(value, list) and value:
+            lines.append(f"{name}: {'  '.join(map(cell, value))}")
         elif value not in (None, "", [], 0):
-            text = (
-                "  ".join(map(cell, value)) if isinstance(value, list) else cell(value)
-            )
-            click.echo(f"{name}: {text}")
+            lines.append(f"{name}: {cell(value)}")
+    return lines
 
 
 @click.command()
-@click.argument("run")
-@click.option("-n", "--rows", default=10, show_default=True)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
-@click.pass_context
-def tail(ctx: click.Context, /, run: str, rows: int, follow: bool) -> None:
-    """Show a run's last rows."""
-    api = api_of(ctx)
-    found = api.run(run)
-    shown = -1
-    while True:
-        history = found.history().to_pylist()
-        new = history[-rows:] if shown < 0 else history[shown:]
-        for row in new:
-            values = {k: v for k, v in row.items() if v is not None and k[0] != "_"}
-            text = "  ".join(f"{cell(k)}={cell(v)}" for k, v in values.items())
-            click.echo(f"{row['_step']:>8}  {text}")
-        shown = len(history)
-        if not follow or found.state != "running":
-            return
-        time.sleep(0.5)
-        found = api.run(found.path)
-
-
-@click.command()
-@click.argument("run")
-@click.option("--stream", type=click.Choice(["stdout", "stderr", "log"]))
-@click.option("--level", help="Only messages of this level.")
-@click.option("--grep", help="Only lines with this regular expression.")
+@click.argument("first", type=RUN)
+@click.argument("second", type=RUN)
 @output_options
 @click.pass_context
-def logs(
-    ctx: click.Context, /, run: str, stream: str | None, level: str | None,
-    grep: str | None, **how: Any,
-) -> None:  # fmt: skip
-    """Show a run's console log."""
-    lines = api_of(ctx).run(run).logs(stream=stream, level=level, grep=grep)
-    if not any(how.values()):
-        for line in lines:
-            click.echo(f"[{line.level}] {line.text}" if line.level else line.text)
-        return
-    rows = [
-        {
-            "time": line.time.isoformat(), "stream": line.stream, "level": line.level,
-            "text": line.text,
-        }
-        for line in lines
-    ]  # fmt: skip
-    emit(rows, columns=["time", "stream", "level", "text"], **how)
-
-
-@click.command()
-@click.argument("run")
-@click.argument("keys", nargs=-1, required=True)
-@click.pass_context
-def plot(ctx: click.Context, /, run: str, keys: tuple[str, ...]) -> None:
-    """Draw metrics of a run in the terminal."""
-    found = api_of(ctx).run(run)
-    library = _extras.need("plotext", "plot", "A plot in the terminal")
-    library.clear_figure()
-    for key in keys:
-        rows = found.history([key], samples=2000).to_pylist()
-        library.plot([r["_step"] for r in rows], [r[key] for r in rows], label=key)
-    library.title(found.path)
-    library.theme("clear")
-    click.echo(library.build())
-
-
-@click.command()
-@click.argument("first")
-@click.argument("second")
-@output_options
-@click.pass_context
-def diff(ctx: click.Context, /, first: str, second: str, **how: Any) -> None:
+def diff(ctx: click.Context, /, first: str, second: str, out: Output) -> None:
     """Show where config and summary of two runs differ."""
     api = api_of(ctx)
     a, b = api.run(first), api.run(second)
+    names = (a.id, b.id) if a.id != b.id else (a.path, b.path)
     rows = []
     for scope in ("config", "summary"):
         left, right = getattr(a, scope), getattr(b, scope)
         for key in dict.fromkeys([*left, *right]):
-            if left.get(key) != right.get(key) and not key.startswith("_"):
-                rows.append(
-                    {"key": f"{scope}.{key}", a.id: left.get(key), b.id: right.get(key)}
-                )
-    emit(rows, **how)
+            if _differ(left.get(key), right.get(key)) and not key.startswith("_"):
+                cells = zip(names, (left.get(key), right.get(key)), strict=True)
+                rows.append({"key": f"{scope}.{key}", **dict(cells)})
+    out.emit(rows, ["key", *names])
 
 
-COMMANDS = {
-    "ls": ls, "show": show, "tail": tail, "logs": logs, "plot": plot, "diff": diff,
-}  # fmt: skip
+def _differ(left: Any, right: Any) -> bool:
+    return bool(left != right) and repr(left) != repr(right)  # NaN is equal to NaN
+
+
+COMMANDS = {"ls": ls, "show": show, "diff": diff}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from wanllmdb import _clock
-from wanllmdb.cli.edit import confirm
-from wanllmdb.cli.render import emit, output_options
-from wanllmdb.cli.runs import api_of, row_of
+from wanllmdb.cli import Group
+from wanllmdb.cli.opening import api_of, confirm
+from wanllmdb.cli.render import Output, echo, output_options
+from wanllmdb.cli.runs import row_of
+from wanllmdb.cli.words import TRASHED
+from wanllmdb.errors import ConflictError
 
 
-@click.group()
+@click.group(cls=Group)
 def trash() -> None:
     """What was removed, and can come back."""
 
@@ -20,21 +21,19 @@ def trash() -> None:
 @trash.command("ls")
 @output_options
 @click.pass_context
-def list_(ctx: click.Context, /, **how: Any) -> None:
+def list_(ctx: click.Context, /, out: Output) -> None:
     """List the runs in the trash."""
     found = api_of(ctx).runs(deleted=True)
-    emit(
-        [{**row_of(r), "deleted": _clock.iso(r.record.deleted_us)} for r in found],
-        **how,
-    )
+    rows = [{**row_of(r), "deleted": _clock.iso(r.record.deleted_us)} for r in found]
+    out.emit(rows)
 
 
 @trash.command()
-@click.argument("run")
+@click.argument("run", type=TRASHED)
 @click.pass_context
 def restore(ctx: click.Context, /, run: str) -> None:
     """Bring a run back."""
-    click.echo(api_of(ctx).run(run, deleted=True).restore().path)
+    echo(api_of(ctx).run(run, deleted=True).restore().path)
 
 
 @trash.command()
@@ -46,11 +45,17 @@ def empty(ctx: click.Context, /, yes: bool, dry_run: bool) -> None:
     api = api_of(ctx)
     found = api.runs(deleted=True)
     if found and not dry_run:
-        confirm(f"Remove {len(found)} runs for good", yes)
-    for run in found:
-        if not dry_run:
-            api.purge(run)
-        click.echo(run.path)
+        confirm(f"Remove {len(found)} runs for good", yes=yes)
+    refused: ConflictError | None = None
+    for run in found:  # the newest first, so that forks go before what they show
+        try:
+            if not dry_run:
+                api.purge(run)
+            echo(run.path)
+        except ConflictError as error:  # a fork of it is not in the trash
+            refused = error
+    if refused is not None:
+        raise refused
 
 
 COMMANDS = {"trash": trash}

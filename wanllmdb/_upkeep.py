@@ -1,0 +1,263 @@
+"""Looking after a Store: copies of it, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wanllmdb import _files
+from wanllmdb._blobs import Blobs
+from wanllmdb._catalog import checks, runs, values
+from wanllmdb._catalog.connection import Database, translated
+from wanllmdb._layout import BLOBS, CATALOG, FORMAT, LIVE, LOCKS
+from wanllmdb._store import Store
+from wanllmdb.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    StoreUnavailableError,
+    WanllmdbError,
+)
+from wanllmdb.types import RunRecord, State
+
+_SETTINGS = ("config.toml", ".gitignore")
+
+# Copies
+
+
+def backup(store: Store, target: Path) -> Path:
+    """Copy a Store to a new directory, while runs are written.
+
+    The copy is a Store itself, private to its owner. It holds every row that `log`
+    had returned for; a run that is live now is `crashed` in it once it is read.
+
+    Args:
+        store: What to copy.
+        target: Must not exist; its parents are made.
+
+    Returns:
+        The copy's absolute path.
+
+    Raises:
+        ConflictError: the target exists.
+        InvalidInputError: it lies in the Store itself.
+    """
+    with _explained(target):
+        goal = target.absolute()
+        if os.path.lexists(goal):
+            raise ConflictError(f"{goal} exists.", hint="Name a new directory.")
+        _refuse_inside(goal, store.path)
+        with _drafted(goal) as draft:
+            # The Catalog first: whatever it names is then still there to be copied.
+            store.catalog.backup_to(draft / CATALOG)
+            _copy_rest(store.path, draft)
+        return goal
+
+
+def restore(source: Path, target: Path) -> Path:
+    """Copy a backup to where a Store shall be.
+
+    Args:
+        source: What `backup` made.
+        target: Must not exist, or be an empty directory.
+
+    Returns:
+        The Store's absolute path.
+
+    Raises:
+        StoreUnavailableError: the source is no backup.
+        ConflictError: the target holds something.
+        InvalidInputError: the target lies in the source.
+    """
+    with _explained(target):
+        origin, goal = source.absolute(), target.absolute()
+        if not (origin / FORMAT).is_file():
+            raise StoreUnavailableError(
+                f"{origin} is no backup.", hint="Check the path.", path=str(origin)
+            )
+        if os.path.lexists(goal) and not (goal.is_dir() and not any(goal.iterdir())):
+            raise ConflictError(
+                f"{goal} is not empty.", hint="Move it away first, or set --store."
+            )
+        _refuse_inside(goal, origin)
+        with _drafted(goal) as draft:
+            catalog = Database(
+                origin / CATALOG, origin / LOCKS, wal=False, read_only=True,
+                load_blob=Blobs(origin / BLOBS, origin).get,
+            )  # fmt: skip
+            try:
+                catalog.backup_to(draft / CATALOG)
+            finally:
+                catalog.close()
+            _copy_rest(origin, draft)
+        return goal
+
+
+def _refuse_inside(goal: Path, source: Path) -> None:
+    if goal.resolve().is_relative_to(source.resolve()):
+        raise InvalidInputError(
+            f"{goal} is inside {source} itself.", hint="Name a place outside it."
+        )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _files.explain_os_error(error, path) from error
+
+
+@contextmanager
+def _drafted(goal: Path) -> Iterator[Path]:
+    """A new directory that takes its name when it is complete, or goes again."""
+    _files.make_private_dir(goal.parent)
+    draft = goal.with_name(f"{goal.name}.{os.urandom(6).hex()}.part")
+    draft.mkdir(mode=0o700)
+    try:
+        yield draft
+        (draft / CATALOG).chmod(0o600)
+        _sync(draft)
+        draft.rename(goal)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _files.fsync_dir(goal.parent)
+
+
+def _copy_rest(source: Path, draft: Path) -> None:
+    """Copy all but the Catalog; FORMAT, which makes it a Store, at last."""
+    for name in (LIVE, BLOBS):
+        if os.path.lexists(source / name):
+            _copy_tree(source / name, draft / name)
+    for name in (*_SETTINGS, FORMAT):
+        if (source / name).is_file():
+            _copy_file(source / name, draft / name)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    for name, _, files in os.walk(source, onerror=_raise_unless_gone(source)):
+        directory = target / Path(name).relative_to(source)
+        directory.mkdir(mode=0o700)
+        for file in files:
+            # Liveness locks lie beside the segments; below that are users' files.
+            if not (file.endswith(".lock") and directory.parent == target):
+                _copy_file(Path(name) / file, directory / file)
+
+
+def _raise_unless_gone(root: Path) -> Callable[[OSError], None]:
+    def judge(error: OSError) -> None:
+        # A run may be purged while it is copied; the root itself must be there.
+        if not isinstance(error, FileNotFoundError) or error.filename == str(root):
+            raise error
+
+    return judge
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    try:
+        mode = source.lstat().st_mode
+        if stat.S_ISREG(mode):
+            shutil.copyfile(source, target, follow_symlinks=False)
+            target.chmod(mode & 0o700 | 0o400)
+        elif stat.S_ISLNK(mode):
+            target.symlink_to(source.readlink())
+    except FileNotFoundError:  # removed since it was listed
+        pass
+
+
+def _sync(directory: Path) -> None:
+    for name, _, files in os.walk(directory):
+        for file in files:
+            path = Path(name) / file
+            if not path.is_symlink():
+                _files.fsync_file(path)
+        _files.fsync_dir(Path(name))
+
+
+# Checks
+
+
+def check(store: Store) -> Iterator[str]:
+    """Look at all that a Store holds, and say what is wrong; nothing is changed.
+
+    Reads every log and every blob.
+
+    Yields:
+        One sentence for each problem.
+    """
+    try:
+        with translated(store.path / CATALOG):
+            reader = store.catalog.reader
+            yield from checks.problems(reader)
+            paths = {}
+            for deleted in (False, True):
+                for record in runs.find_many(reader, deleted=deleted):
+                    path = paths[record.pk] = f"{record.project}/{record.run_id}"
+                    for problem in _log_problems(store, record):
+                        yield f"{path}: {problem}"
+            yield from _blob_problems(store, paths)
+    except IntegrityError as error:  # the Catalog cannot even be read
+        yield f"catalog: {error.message}"
+
+
+def dead_runs(store: Store) -> list[RunRecord]:
+    """Runs that count as running, and have no writer."""
+    reader = store.catalog.reader
+    running = runs.find_many(reader, condition={"state": "running"})
+    return [record for record in running if not store.is_live(record)]
+
+
+def _log_problems(store: Store, record: RunRecord) -> Iterator[str]:
+    try:
+        damaged = [item for item in store.logs.damage(record) if not item.torn]
+        yield from map(str, damaged)
+        if not damaged and record.state is not State.RUNNING:
+            yield from _missing_values(store, record)
+    except OSError as error:
+        yield f"its log cannot be read: {error.strerror}"
+    except WanllmdbError as error:
+        yield error.message
+
+
+def _missing_values(store: Store, record: RunRecord) -> Iterator[str]:
+    """Whether the log still holds what was counted when the run ended."""
+    counted = values.read_keys(store.catalog.reader, record.pk)
+    held = store.logs.sums(record).stats() if counted else {}
+    # More than was counted is no loss: a child may have outlived its run.
+    lacking = [
+        f"{held[key].count if key in held else 0} of {stats.count} values of {key!r}"
+        for key, stats in counted.items()
+        if key not in held or held[key].count < stats.count
+    ]
+    if lacking:
+        more = f", and {len(lacking) - 1} more keys lack some" if lacking[1:] else ""
+        yield f"its log holds {lacking[0]}{more}"
+
+
+def _blob_problems(store: Store, paths: dict[int, str]) -> Iterator[str]:
+    judged: dict[str, str | None] = {}
+    for use in checks.blob_uses(store.catalog.reader):
+        if use.digest not in judged:
+            judged[use.digest] = _blob_problem(store, use.digest)
+        if problem := judged[use.digest]:
+            yield f"{paths.get(use.run, use.run)}: the bytes of {use.what} {problem}"
+
+
+def _blob_problem(store: Store, digest: str) -> str | None:
+    import hashlib
+
+    try:
+        with store.blobs.path_of(digest).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return f"are missing ({digest})"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError:
+        return f"have no digest, but {digest!r}"
+    return None if digest.endswith(f":{found}") else f"have changed ({digest})"
