@@ -52,8 +52,15 @@ def test_rows_survive_a_kill_while_segments_rotate(lab: Any, scenario: str) -> N
 def test_a_run_survives_a_kill_while_it_finishes(lab: Any, part: int) -> None:
     """It has finished whole, or crashed whole: rows, summary, console and files."""
 
+    inside = 0
+
     def check(outcome: Any) -> None:
-        assert (outcome.rows, outcome.stage) in ((20, 2), (20, 3))
+        nonlocal inside
+        if outcome.stage < 2:  # a thread made more calls than in the trace
+            check_writer(lab, outcome)
+            return
+        inside += 1
+        assert outcome.rows == 20
         with wanllmdb.Api(outcome.store) as api:
             run = api.run("p/r")
             ends = ["finished"] if outcome.stage == 3 else ["finished", "crashed"]
@@ -69,6 +76,7 @@ def test_a_run_survives_a_kill_while_it_finishes(lab: Any, part: int) -> None:
 
     points = lab.points("finish", WANLLMDB_CONSOLE="1")[part::3]
     lab.sweep("finish", points, KILL, check, WANLLMDB_CONSOLE="1")
+    assert inside > len(points) / 2
 
 
 @pytest.mark.parametrize("part", range(2))
