@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from wanllmdb import _locks
-from wanllmdb._run import Run, end_of
+from wanllmdb._ends import end_of
+from wanllmdb._run import Run
 from wanllmdb._store import Store
 from wanllmdb.types import End, State
 

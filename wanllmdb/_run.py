@@ -12,8 +12,10 @@ from wanllmdb import _clock, _edits, _observers, _values
 from wanllmdb._capture.recorder import Recorder
 from wanllmdb._config import Config, ConfigChange, Summary
 from wanllmdb._definitions import Definitions, Metric
+from wanllmdb._ends import end_of
+from wanllmdb._live_summary import LiveSummary
 from wanllmdb._metrics.fold import KEY_LIMIT, Fold
-from wanllmdb._metrics.summary import DELETED, summarise
+from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter, fdatasync
 from wanllmdb._run_facts import RunFacts
 from wanllmdb._run_files import RunFiles
@@ -37,12 +39,9 @@ from wanllmdb.types import (
     Kind,
     Losses,
     RunRecord,
-    State,
 )
 
 SUMMARY_SECONDS = 10.0
-AFTER_FINISH = (1 << 31, 0, "", 0.0)
-"""Place, in total order, of what is written to the summary after the end."""
 
 
 class Run(RunFacts):
@@ -97,7 +96,7 @@ class Run(RunFacts):
         self._finish_later: End | None = None
         self._torn = False
         self._lost = self._coerced = 0
-        self._saved_rows = -1
+        self._saved: object = None
         self._entered = 0
         self._teardown: list[Callable[[Run, int], None]] = []
         self._on_child_stream: Callable[[], None] = lambda: None
@@ -109,10 +108,11 @@ class Run(RunFacts):
         self.summary = Summary(
             self._read_summary, self._write_summary, self._remove_summary
         )
-        self._summary: tuple[Any, dict[str, JSONValue]] = (None, {})
-        self._base = Sums(Fold())
-        if store is not None and (resumed or record.parent is not None):
-            self._base = store.logs.sums(record)
+        base = Sums(Fold())
+        if store is not None and stream is not None:
+            rows_count = resumed or record.parent is not None
+            base = store.sums_before(record, stream, summed=rows_count)
+        self._live = LiveSummary(base, self._definitions, record.started_us)
         self._recorder: Recorder | None = None
         self._make_tickers()
         self._use_writer(None if stream is None else self._new_writer(stream))
@@ -272,14 +272,11 @@ class Run(RunFacts):
 
     def _append_nowhere(self, data: Mapping[str, Any], at: int) -> None:
         """In mode "disabled": keep the summary true, and nothing else."""
-        row = self._normalise(data)
-        now = _clock.now_us()
-        fold = self._base.own
-        fold.add_row(row, at, now, (0, now // 1000, "", fold.rows))
+        self._live.add_row(self._normalise(data), at)
 
     def _use_writer(self, writer: StreamWriter | None) -> None:
         """Write to a stream, or to none; the quick way of `log` is open or closed."""
-        self._writer = writer
+        self._writer = self._live.writer = writer
         quick = writer is not None and not self._definitions.has_axes
         self._append = writer.append if writer is not None and quick else None
 
@@ -341,26 +338,9 @@ class Run(RunFacts):
                 self._store, self._record.pk, change.after, removed, durable=False
             )
 
-    def _own_fold(self) -> Fold:
-        """The sums of all rows so far but the children's; not to be changed."""
-        base = self._base.own
-        if self._writer is None:
-            return base
-        self._writer.fold_pending()
-        if not base.keys and not base.written:
-            return self._writer.fold
-        return base.merged(self._writer.fold)
-
     def _read_summary(self) -> dict[str, JSONValue]:
         with self._lock:
-            fold = self._writer.fold if self._writer is not None else self._base.own
-            rows = self._writer.rows if self._writer is not None else fold.rows
-            now = (rows, fold.writes, self._definitions.version)
-            if self._summary[0] != now:
-                whole, options = self._own_fold(), self._definitions.options
-                found = summarise(whole, options, self._record.started_us)
-                self._summary = (now, found)
-            return self._summary[1]
+            return self._live.read()
 
     def _write_summary(self, new: dict[str, JSONValue]) -> None:
         if self._role == "child":
@@ -372,13 +352,9 @@ class Run(RunFacts):
             if self._finished and self._store is not None:
                 # W&B's users still write it after the end; it is kept.
                 _edits.change_summary(self._store, self._record.pk, new)
-                fold = self._writer.fold if self._writer else self._base.own
-                fold.write_summary(new, AFTER_FINISH)
-            elif self._writer is not None:
-                self._writer.write_summary(new)
+                self._live.write_after_finish(new)
             else:
-                now, fold = _clock.now_us(), self._base.own
-                fold.write_summary(new, (0, now // 1000, "", fold.rows - 0.5))
+                self._live.write(new)
 
     def _remove_summary(self, key: str) -> None:
         self._write_summary({key: DELETED})
@@ -562,11 +538,12 @@ class Run(RunFacts):
 
     def _end(self, store: Store, end: End) -> None:
         writer, stream = self._writer, self._stream
-        fold, dropped = None, self._lost
+        sums, dropped = None, self._lost
         if writer is not None:
             with self._lock:
+                if writer.certain and self._role == "creator":
+                    sums = self._live.sums()
                 writer.close()
-            fold = writer.fold if writer.certain else None
             dropped += writer.dropped
         if dropped:
             self._voice.say(f"{dropped} rows could not be written; the run says so too")
@@ -575,7 +552,7 @@ class Run(RunFacts):
         if self._role == "child":
             store.end_child_stream(stream)
         else:
-            store.end_stream(stream, end, Losses(dropped, self._coerced), fold)
+            store.end_stream(stream, end, Losses(dropped, self._coerced), sums)
 
     def __enter__(self) -> Run:
         self._entered += 1
@@ -624,14 +601,13 @@ class Run(RunFacts):
         if self._store is None or self._writer is None:
             return
         with self._lock:
-            rows = self._writer.rows
-            if rows == self._saved_rows:
+            version = self._live.version
+            if version == self._saved:
                 return
-            own = self._own_fold().merged(Fold())  # a copy: log() goes on
+            sums = self._live.copy()  # log() goes on
         try:
-            sums = Sums(own, self._base.children)
             self._store.save_numbers(self._record.pk, sums, timeout=0)
-            self._saved_rows = rows
+            self._saved = version
         except StoreLockedError:  # others are busy writing: in 10 s again
             pass
 
@@ -702,19 +678,3 @@ class Run(RunFacts):
             " Training goes on; rows are counted as lost until the disk takes them.",
         )
         self._voice.survived("log", error)
-
-
-def end_of(error: BaseException | None) -> End:
-    """How a run ends while `error` is on its way."""
-    if error is None:
-        return End(State.FINISHED)
-    text = _values.error_text(error)
-    if isinstance(error, KeyboardInterrupt):
-        return End(State.KILLED, 130, text)
-    if isinstance(error, SystemExit):
-        code = error.code
-        number = 0 if code is None else code if isinstance(code, int) else 1
-        if not number:
-            return End(State.FINISHED)
-        return End(State.FAILED, number, None if isinstance(code, int) else text)
-    return End(State.FAILED, 1, text)

@@ -40,11 +40,13 @@ class Sums:
         own: The rows of its writers, which make the summary.
         children: The rows of forked and spawned children.
         damage: What in the log is no frame; None where it was not read.
+        streams: The streams that were summed up, edits among them.
     """
 
     own: Fold
     children: Fold = field(default_factory=Fold)
     damage: list[Damage] | None = None
+    streams: frozenset[str] = frozenset()
 
     @property
     def last_step(self) -> int | None:
@@ -82,7 +84,7 @@ class RunLogs:
         if epochs is None:
             epochs = runs.epochs(self._catalog.reader, record.pk)
         damage: list[Damage] = []
-        sums = Sums(Fold(), Fold(), damage)
+        sums = Sums(Fold(), Fold(), damage, self.tokens(record.uid))
         # By epoch: then the steps of a resumed run rise from stream to stream.
         visible = self._visible(record, damage, epochs)
         for stream in sorted(visible, key=lambda s: (s.epoch, s.token)):
@@ -127,6 +129,13 @@ class RunLogs:
                     for write in decoded.summaries:
                         at = (epoch, write.time_us // 1000, token, 0.0)
                         fold.write_summary(write.values, at)
+
+    def tokens(self, uid: str) -> frozenset[str]:
+        """The streams that have a say in a run's sums: those of rows and of edits."""
+        directory = self.directory(uid)
+        return frozenset(decode.list_segments(directory, Kind.METRICS)) | frozenset(
+            decode.list_segments(directory, Kind.EDITS)
+        )
 
     def sync(self, uid: str) -> None:
         """Make everything in a run's log survive a power cut."""

@@ -24,7 +24,6 @@ from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog.connection import Database, read_stamp
 from wanllmdb._catalog.schema import JSON_LIMIT
 from wanllmdb._debuglog import DebugLog, noted
-from wanllmdb._metrics import decode
 from wanllmdb._metrics.fold import Fold
 from wanllmdb._metrics.summary import summarise
 from wanllmdb._runlog import RunLogs, Sums
@@ -35,7 +34,6 @@ from wanllmdb.types import (
     End,
     Epoch,
     JSONValue,
-    Kind,
     Location,
     Losses,
     NewRun,
@@ -230,7 +228,7 @@ class Store:
     # Ending
 
     def end_stream(
-        self, stream: OpenStream, end: End, losses: Losses, fold: Fold | None
+        self, stream: OpenStream, end: End, losses: Losses, sums: Sums | None
     ) -> None:
         """Store how a stream ended; the last one out ends the run.
 
@@ -240,7 +238,7 @@ class Store:
             stream: Closed by its writer.
             end: How it ended.
             losses: What could not be kept as it was logged.
-            fold: The sums of the stream's rows, if they are certain.
+            sums: What the run came to as its writer sees it, if that is certain.
         """
         try:
             self.logs.sync(stream.uid)
@@ -249,7 +247,7 @@ class Store:
         record = runs.read(self.catalog.reader, stream.run_pk)
         numbers = None
         if not self.others_alive(stream):
-            numbers = self.numbers(record, self._sums(record, stream, losses, fold))
+            numbers = self.numbers(record, self._all(record, stream, losses, sums))
         with self.catalog.transaction(durable=True) as connection:
             streams.close(connection, stream.identity.token, end)
             runs.add_losses(connection, record.pk, losses)
@@ -307,16 +305,27 @@ class Store:
         )
         runs.set_ended(connection, record.pk, worst, ended_us=_clock.now_us())
 
-    def _sums(
-        self, record: RunRecord, stream: OpenStream, losses: Losses, fold: Fold | None
+    def sums_before(self, record: RunRecord, own: OpenStream, *, summed: bool) -> Sums:
+        """What a run came to before a stream was opened.
+
+        Args:
+            record: The run.
+            own: The stream, which has no rows yet.
+            summed: False for a run that is begun anew: what was, counts no more.
+        """
+        if summed:
+            return self.logs.sums(record)
+        return Sums(Fold(), damage=[], streams=self.logs.tokens(own.uid))
+
+    def _all(
+        self, record: RunRecord, stream: OpenStream, losses: Losses, sums: Sums | None
     ) -> Sums:
-        """The run's sums: those of the stream, where it is all that there is."""
-        alone = record.epoch == 1 and record.parent is None
-        if fold is None or fold.overlaps or losses.rows or not alone:
-            return self.logs.sums(record)
-        if self.has_others(stream):
-            return self.logs.sums(record)
-        return Sums(fold, damage=[])
+        """A writer's sums where they are all that there is, else the log's."""
+        if sums is not None and not sums.own.overlaps and not losses.rows:
+            others = self.logs.tokens(stream.uid) - {stream.identity.token}
+            if others == sums.streams:
+                return sums
+        return self.logs.sums(record)
 
     # Numbers
 
@@ -491,13 +500,6 @@ class Store:
         except OSError as error:
             self.debug.survived("liveness", error)
             return True
-
-    def has_others(self, stream: OpenStream) -> bool:
-        """Whether the run of a stream has others, living or not, or edits."""
-        directory = self.run_dir(stream.uid)
-        found = set(decode.list_segments(directory, Kind.METRICS))
-        edits = decode.list_segments(directory, Kind.EDITS)
-        return bool(edits or found - {stream.identity.token})
 
     def lock_files(self, uid: str) -> list[Path]:
         """The liveness locks of a run's writers, living or dead."""

@@ -8,9 +8,9 @@ import shlex
 import click
 
 import wanllmdb
+from wanllmdb._ends import end_of
 from wanllmdb._query import Api
 from wanllmdb._redact import redact_argv
-from wanllmdb._run import end_of
 from wanllmdb.cli import children
 from wanllmdb.cli.opening import project_option
 from wanllmdb.cli.render import echo
