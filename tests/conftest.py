@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -14,6 +15,11 @@ QUIET = {
     "WANLLMDB_CONSOLE": "0", "WANLLMDB_SYSTEM_INTERVAL": "0", "WANLLMDB_GIT": "0",
     "WANLLMDB_ENVIRONMENT": "0", "WANLLMDB_SILENT": "1",
 }  # fmt: skip
+
+
+# Every Python that a test starts loads the same file, by PYTHONPATH.
+NO_SOCKETS = Path(__file__).parent / "no_sockets"
+runpy.run_path(str(NO_SOCKETS / "sitecustomize.py"))
 
 
 def pytest_report_teststatus(report):
@@ -44,6 +50,8 @@ def _isolated(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("WANLLMDB_DIR", str(tmp_path / "store"))
+    paths = [str(NO_SOCKETS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     hooks = sys.excepthook, sys.exit
     yield
     wanllmdb.teardown()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import wanllmdb
 from wanllmdb import _settings
@@ -94,3 +97,13 @@ r = w.init(); r.log({'a': 1}); r.finish(); w.Api().run(r.path).history()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           timeout=60, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_no_test_opens_a_socket_unnoticed():
+    """What a test starts is refused an internet socket, as is the test itself."""
+    code = "import socket; socket.create_connection(('127.0.0.1', 9))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert "asks for no socket" in done.stderr
+    with pytest.raises(PermissionError):
+        socket.getaddrinfo("localhost", 80)

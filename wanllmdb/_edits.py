@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from wanllmdb import _clock, _ids
 from wanllmdb._catalog import events, projects, runs
+from wanllmdb._liveness import being_written
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter
-from wanllmdb._store import Store, being_written, operation
+from wanllmdb._store import Store, operation
 from wanllmdb.errors import StateError
 from wanllmdb.types import JSONValue, Kind, RunRecord, StreamIdentity
 
@@ -217,5 +218,5 @@ def delete_project(store: Store, name: str) -> None:
 
 def _refuse_live(store: Store, records: Iterable[RunRecord]) -> None:
     for record in records:
-        if store.is_live(record):
+        if store.liveness.is_live(record):
             raise being_written(record)

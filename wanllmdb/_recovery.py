@@ -55,7 +55,11 @@ def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
     Returns:
         False if a process lives that writes to it, or another one recovers it.
     """
-    if record.state is not State.RUNNING or store.read_only or store.is_live(record):
+    if (
+        record.state is not State.RUNNING
+        or store.read_only
+        or store.liveness.is_live(record)
+    ):
         return False
     path = store.lock_dir / f"recover-{record.uid}.lock"
     lock = _locks.acquire(path, wait_seconds)
@@ -63,7 +67,7 @@ def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
         return False
     try:
         current = runs.read(store.catalog.reader, record.pk)
-        if current.state is not State.RUNNING or store.is_live(current):
+        if not _is_dead(store, current):
             return False
         with store.operation(f"recover {current.project}/{current.run_id}"):
             if not _end_if_all_closed(store, current):
@@ -74,6 +78,10 @@ def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
     if ended.state is State.CRASHED:
         _observers.notify("crash", ended, store.debug.survived)
     return True
+
+
+def _is_dead(store: Store, record: RunRecord) -> bool:
+    return record.state is State.RUNNING and not store.liveness.is_live(record)
 
 
 def recheck_fence(store: Store, record: RunRecord) -> bool:
@@ -105,7 +113,7 @@ def _set_crashed(store: Store, record: RunRecord, timeout: float) -> None:
     sums = store.logs.sums(record)
     numbers = store.numbers(record, sums)
     with store.catalog.transaction(durable=True, timeout=timeout) as connection:
-        if not store.is_left(connection, record):
+        if not store.liveness.is_left(connection, record):
             return  # its owner finished, or somebody has gone on with it
         store.write_numbers(connection, record.pk, numbers)
         streams.set_fences(connection, fences)
@@ -113,6 +121,6 @@ def _set_crashed(store: Store, record: RunRecord, timeout: float) -> None:
             connection, record.pk, ended_us=sums.own.last_us or record.started_us
         )
         events.record(connection, "crash", "run", record.uid, after=sums.last_step)
-    for path in store.lock_files(record.uid):
+    for path in store.liveness.lock_files(record.uid):
         if not _locks.is_held(path):
             path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from wanllmdb._config import Config, ConfigChange, Summary
 from wanllmdb._definitions import Definitions, Metric
 from wanllmdb._ends import end_of
 from wanllmdb._live_summary import LiveSummary
+from wanllmdb._liveness import OpenStream
 from wanllmdb._metrics.fold import KEY_LIMIT, Fold
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter, fdatasync
@@ -21,7 +22,7 @@ from wanllmdb._run_facts import RunFacts
 from wanllmdb._run_files import RunFiles
 from wanllmdb._runlog import Sums
 from wanllmdb._settings import Settings
-from wanllmdb._store import OpenStream, Store
+from wanllmdb._store import Store
 from wanllmdb._ticker import Ticker
 from wanllmdb._voice import Voice
 from wanllmdb.errors import (

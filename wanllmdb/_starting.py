@@ -13,10 +13,11 @@ from pathlib import Path
 
 from wanllmdb import _clock, _edits, _ids, _names
 from wanllmdb._catalog import runs
+from wanllmdb._liveness import OpenStream, being_written
 from wanllmdb._recovery import recover, recover_dead
 from wanllmdb._run import Run
 from wanllmdb._settings import Settings
-from wanllmdb._store import OpenStream, Store, being_written
+from wanllmdb._store import Store
 from wanllmdb._voice import say, warn
 from wanllmdb.errors import (
     InvalidInputError,
@@ -89,7 +90,7 @@ def start(store: Store, request: Request) -> Run:
             )
         return _created(store, request, rank, shared=shared)
     record = _settled(store, record)
-    if shared and (store.is_live(record) or _is_late(store, record, rank)):
+    if shared and (store.liveness.is_live(record) or _is_late(store, record, rank)):
         return _joined(store, record, request, rank)
     if settings["resume"] == "never":
         raise RunExistsError(

@@ -24,10 +24,11 @@ from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog.connection import Database, read_stamp
 from wanllmdb._catalog.schema import JSON_LIMIT
 from wanllmdb._debuglog import DebugLog, noted
+from wanllmdb._liveness import Liveness, OpenStream
 from wanllmdb._metrics.fold import Fold
 from wanllmdb._metrics.summary import summarise
 from wanllmdb._runlog import RunLogs, Sums
-from wanllmdb.errors import IntegrityError, RunActiveError
+from wanllmdb.errors import IntegrityError
 from wanllmdb.types import (
     Alert,
     Damage,
@@ -43,19 +44,6 @@ from wanllmdb.types import (
     State,
     StreamIdentity,
 )
-
-_CHILD_PREFIXES = ("fork", "spawn")
-"""What stands in the lock file of a child's stream, which the Catalog does not know."""
-
-
-@dataclass(slots=True)
-class OpenStream:
-    """A stream that this process may write: its identity and its liveness lock."""
-
-    run_pk: int
-    uid: str
-    identity: StreamIdentity
-    lock: _locks.FileLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +106,7 @@ class Store:
         else:
             migrations.prepare(self.catalog, catalog, self.lock_dir)
         self.logs = RunLogs(self.path / _layout.LIVE, self.catalog, self.blobs)
+        self.liveness = Liveness(self.logs, self.debug)
 
     def close(self) -> None:
         """Close the Catalog; runs of this process must be finished first."""
@@ -186,7 +175,7 @@ class Store:
         ):
             # Decided inside the transaction: of two processes that got here at once,
             # the second one sees the stream that the first one registered.
-            self._refuse_if_live(connection, record, stream)
+            self.liveness.refuse(connection, record, stream)
             epoch = runs.add_epoch(
                 connection, record.pk, kind, os.getpid(), first_step=first_step,
                 keep_step=keep_step, job=job,
@@ -208,7 +197,7 @@ class Store:
             self.catalog.transaction(durable=False) as connection,
         ):
             now = runs.read(connection, record.pk)
-            if writer in self._live_writers(connection, now):
+            if writer in self.liveness.writers(connection, now):
                 writer = f"{writer[:9]}-{stream.identity.token[:6]}"
             runs.revive(connection, now)
             stream.identity = StreamIdentity(stream.identity.token, now.epoch, writer)
@@ -246,13 +235,13 @@ class Store:
             self.debug.survived("sync", error)
         record = runs.read(self.catalog.reader, stream.run_pk)
         numbers = None
-        if not self.others_alive(stream):
+        if not self.liveness.others_alive(stream):
             numbers = self.numbers(record, self._all(record, stream, losses, sums))
         with self.catalog.transaction(durable=True) as connection:
             streams.close(connection, stream.identity.token, end)
             runs.add_losses(connection, record.pk, losses)
             # Asked again: somebody may have joined while the log was summed up.
-            ends = numbers is not None and not self.others_alive(stream)
+            ends = numbers is not None and not self.liveness.others_alive(stream)
             if numbers is not None and ends and _creators_left(connection, record):
                 self._conclude(connection, record, numbers)
         stream.lock.release(unlink=True)
@@ -271,13 +260,13 @@ class Store:
     def end_if_left(self, pk: int) -> bool:
         """End a run whose creator finished, if no process writes to it any more."""
         record = runs.read(self.catalog.reader, pk)
-        if not self.is_left(self.catalog.reader, record):
+        if not self.liveness.is_left(self.catalog.reader, record):
             return False
         if not _creators_left(self.catalog.reader, record):
             return False
         numbers = self.numbers(record, self.logs.sums(record))
         with self.catalog.transaction(durable=True) as connection:
-            if not self.is_left(connection, record):
+            if not self.liveness.is_left(connection, record):
                 return False
             self._conclude(connection, record, numbers)
         return True
@@ -470,58 +459,6 @@ class Store:
         """The files stored with a run, by name."""
         return run_files.read(self.catalog.reader, pk)
 
-    # Liveness
-
-    def is_live(self, record: RunRecord) -> bool:
-        """Whether any living process holds a stream of the run."""
-        return any(_locks.is_held(path) for path in self.lock_files(record.uid))
-
-    def is_left(self, connection: Any, record: RunRecord) -> bool:
-        """Whether a run still counts as running, in the same epoch, with no writer.
-
-        Asked inside the transaction that ends it: whoever goes on with a run holds a
-        lock before it opens the next epoch.
-        """
-        now = runs.read(connection, record.pk)
-        same = now.state is State.RUNNING and now.epoch == record.epoch
-        return same and not self.is_live(record)
-
-    def others_alive(self, stream: OpenStream) -> bool:
-        """Whether other living processes write to the run of a stream.
-
-        Where the system cannot say (no descriptor is free) they are taken to live:
-        then the run is left to recovery.
-        """
-        try:
-            return any(
-                path != stream.lock.path and _locks.is_held(path)
-                for path in self.lock_files(stream.uid)
-            )
-        except OSError as error:
-            self.debug.survived("liveness", error)
-            return True
-
-    def lock_files(self, uid: str) -> list[Path]:
-        """The liveness locks of a run's writers, living or dead."""
-        return list(self.run_dir(uid).glob("*.lock"))
-
-    def _live_writers(self, connection: Any, record: RunRecord) -> set[str]:
-        known = streams.identities(connection, record.pk)
-        held = [p.stem for p in self.lock_files(record.uid) if _locks.is_held(p)]
-        return {known[token].writer for token in held if token in known}
-
-    def _refuse_if_live(
-        self, connection: Any, record: RunRecord, own: OpenStream
-    ) -> None:
-        known = streams.identities(connection, record.pk)
-        for path in self.lock_files(record.uid):
-            if path == own.lock.path or not _locks.is_held(path):
-                continue
-            # A lock that the Catalog does not know is a child's, or that of somebody
-            # who wants to go on with the run too, and will be refused in turn.
-            if path.stem in known or _is_childs(path):
-                raise being_written(record)
-
     def _open_stream(self, uid: str, epoch: int, writer: str) -> OpenStream:
         directory = self.run_dir(uid)
         _files.make_private_dir(directory / "files")
@@ -558,15 +495,6 @@ def operation(
     return decorate
 
 
-def being_written(record: RunRecord) -> RunActiveError:
-    """The error that says who writes a run."""
-    return RunActiveError(
-        f"Run {record.path} is being written by pid {record.pid} on {record.host}.",
-        hint="Wait for it, stop it, or join it with init(id=..., shared=True).",
-        run=record.id, pid=record.pid, host=record.host,
-    )  # fmt: skip
-
-
 @contextmanager
 def _released_on_error(stream: OpenStream) -> Iterator[None]:
     try:
@@ -586,13 +514,3 @@ def _put_document(connection: Any, pk: int, scope: str, document: _Document) -> 
     if document.blob is not None:
         run_files.refer(connection, pk, document.blob)
     values.set_json(connection, pk, scope, document.value, document.text, document.blob)
-
-
-def _is_childs(lock: Path) -> bool:
-    """Whether a lock file is that of a forked or spawned child's stream."""
-    if _locks.is_owned(lock):  # never opened in the process that holds it
-        return False
-    try:
-        return json.loads(lock.read_bytes())["writer"] in _CHILD_PREFIXES
-    except (OSError, ValueError, KeyError):
-        return False

@@ -209,7 +209,7 @@ def dead_runs(store: Store) -> list[RunRecord]:
     """Runs that count as running, and have no writer."""
     reader = store.catalog.reader
     running = runs.find_many(reader, condition={"state": "running"})
-    return [record for record in running if not store.is_live(record)]
+    return [record for record in running if not store.liveness.is_live(record)]
 
 
 def _log_problems(store: Store, record: RunRecord) -> Iterator[str]:

@@ -51,7 +51,6 @@ def test_rows_survive_a_kill_while_segments_rotate(lab: Any, scenario: str) -> N
 @pytest.mark.parametrize("part", range(3))
 def test_a_run_survives_a_kill_while_it_finishes(lab: Any, part: int) -> None:
     """It has finished whole, or crashed whole: rows, summary, console and files."""
-
     inside = 0
 
     def check(outcome: Any) -> None:

@@ -21,6 +21,8 @@ def cells(tmp_path_factory):
     kept |= {"JUPYTER_RUNTIME_DIR": str(tmp_path_factory.mktemp("jupyter"))}
     kept |= {"IPYTHONDIR": str(tmp_path_factory.mktemp("ipython"))}
     kept |= {"WANLLMDB_GIT": "0", "WANLLMDB_SYSTEM_INTERVAL": "0"}
+    # A kernel talks to its client by sockets: the one test that asks for them.
+    os.environ["ALLOW_TEST_SOCKETS"] = kept["ALLOW_TEST_SOCKETS"] = "1"
     manager, client = jupyter.start_new_kernel(kernel_name="python3", env=kept)
 
     def run(code):
@@ -37,6 +39,7 @@ def cells(tmp_path_factory):
         return said
 
     yield run
+    del os.environ["ALLOW_TEST_SOCKETS"]
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
