@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,13 @@ class Liveness:
 
     def lock_files(self, uid: str) -> list[Path]:
         """The liveness locks of a run's writers, living or dead."""
-        return list(self._logs.directory(uid).glob("*.lock"))
+        directory = self._logs.directory(uid)
+        try:
+            # Not glob, which from Python 3.12 on takes what it cannot list for empty.
+            names = os.listdir(directory)  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+        return [directory / name for name in names if name.endswith(".lock")]
 
     def writers(self, connection: Any, record: RunRecord) -> set[str]:
         known = streams.identities(connection, record.pk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,8 +141,9 @@ class RunLogs:
     def sync(self, uid: str) -> None:
         """Make everything in a run's log survive a power cut."""
         directory = self.directory(uid)
-        for path in directory.glob("*.wlog"):
-            _files.fsync_file(path)
+        for name in os.listdir(directory):  # noqa: PTH208 - glob hides what fails
+            if name.endswith(".wlog"):
+                _files.fsync_file(directory / name)
         _files.fsync_dir(directory)
         _files.fsync_dir(directory.parent)
 

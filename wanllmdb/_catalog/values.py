@@ -166,10 +166,10 @@ def add_definition(
 ) -> None:
     """Store one `define_metric`; the same glob again replaces it."""
     connection.execute(
-        "INSERT INTO metric_definition VALUES (?1, ?2, (SELECT count(*) FROM"
-        " metric_definition WHERE run_id = ?1), ?3, ?4)"
+        "INSERT INTO metric_definition VALUES (?, ?, (SELECT count(*) FROM"
+        " metric_definition WHERE run_id = ?), ?, ?)"
         " ON CONFLICT DO UPDATE SET options = excluded.options",
-        (record.pk, record.epoch, glob, _json.dumps(dict(options))),
+        (record.pk, record.epoch, record.pk, glob, _json.dumps(dict(options))),
     )
 
 
