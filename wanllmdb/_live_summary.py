@@ -28,6 +28,7 @@ class LiveSummary:
 
     Attributes:
         writer: Writes the run's rows; None where it has none, or nothing is recorded.
+        last: The summary as it was last read.
     """
 
     def __init__(self, base: Sums, definitions: Definitions, started_us: int) -> None:
@@ -36,7 +37,7 @@ class LiveSummary:
         self._definitions = definitions
         self._started_us = started_us
         self._read_at: tuple[int, int, int] | None = None
-        self._last: dict[str, JSONValue] = {}
+        self.last: dict[str, JSONValue] = {}
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -50,9 +51,9 @@ class LiveSummary:
         now = self.version
         if self._read_at != now:
             own, options = self.sums().own, self._definitions.options
-            self._last = summarise(own, options, self._started_us)
+            self.last = summarise(own, options, self._started_us)
             self._read_at = now
-        return self._last
+        return self.last
 
     def write(self, values: Mapping[str, JSONValue]) -> None:
         """Take over what the user sets, in order with the rows."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -91,10 +92,9 @@ class Run(RunFacts):
         self.resumed = resumed
         self._lock = threading.RLock()
         self._busy = False
-        self._deferred: list[tuple[Any, ...]] = []
+        self._deferred: list[Callable[[], None]] = []
         self._append: Callable[[Mapping[str, Any], int], None] | None = None
         self._finished = False
-        self._finish_later: End | None = None
         self._torn = False
         self._lost = self._coerced = 0
         self._saved: object = None
@@ -163,7 +163,8 @@ class Run(RunFacts):
             if self._busy:  # called by a signal handler or __del__ inside a log()
                 if self._finished:
                     self._checked(data)
-                self._deferred.append((dict(data), step, commit))
+                row = dict(data)
+                self._deferred.append(lambda: self.log(row, step, commit))
                 return
             self._busy = True
             try:
@@ -189,10 +190,7 @@ class Run(RunFacts):
             finally:
                 self._busy = False
             while self._deferred:
-                self.log(*self._deferred.pop(0))
-        if self._finish_later is not None:
-            end, self._finish_later = self._finish_later, None
-            self._finish(end)
+                self._deferred.pop(0)()
 
     def _log(
         self, data: Mapping[str, Any], step: int | None, commit: bool | None
@@ -339,9 +337,24 @@ class Run(RunFacts):
                 self._store, self._record.pk, change.after, removed, durable=False
             )
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep signal handlers' calls out, too, and then let them have their turn."""
+        with self._lock:
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._busy = False
+            while self._deferred:
+                self._deferred.pop(0)()
+
     def _read_summary(self) -> dict[str, JSONValue]:
         with self._lock:
-            return self._live.read()
+            if self._busy:  # a signal handler inside a log(): as it was before
+                return self._live.last
+            with self._alone():
+                return self._live.read()
 
     def _write_summary(self, new: dict[str, JSONValue]) -> None:
         if self._role == "child":
@@ -349,13 +362,17 @@ class Run(RunFacts):
                 "child summary", "A child process does not change the run's summary."
             )
             return
-        with self._lock, self._voice.guarded("summary"):
-            if self._finished and self._store is not None:
-                # W&B's users still write it after the end; it is kept.
-                _edits.change_summary(self._store, self._record.pk, new)
-                self._live.write_after_finish(new)
-            else:
-                self._live.write(new)
+        with self._lock:
+            if self._busy:  # a signal handler inside a log()
+                self._deferred.append(lambda: self._write_summary(new))
+                return
+            with self._alone(), self._voice.guarded("summary"):
+                if self._finished and self._store is not None:
+                    # W&B's users still write it after the end; it is kept.
+                    _edits.change_summary(self._store, self._record.pk, new)
+                    self._live.write_after_finish(new)
+                else:
+                    self._live.write(new)
 
     def _remove_summary(self, key: str) -> None:
         self._write_summary({key: DELETED})
@@ -505,7 +522,7 @@ class Run(RunFacts):
             if self._finished:
                 return
             if self._busy:  # called by a signal handler inside a log()
-                self._finish_later = end
+                self._deferred.append(lambda: self._finish(end, quiet=quiet))
                 return
             self._finished = True
             self._append = None

@@ -17,7 +17,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from wanllmdb import _clock, _files, _ids, _json, _layout, _locks
+from wanllmdb import _clock, _files, _ids, _json, _layout, _locks, _values
 from wanllmdb._blobs import Blobs
 from wanllmdb._catalog import events, migrations, runs, streams, values
 from wanllmdb._catalog import files as run_files
@@ -446,8 +446,8 @@ class Store:
                 continue
             stored.append(
                 RunFile(
-                    source.name, digest, size, source.policy, str(source.path),
-                    mtime_ns, _clock.now_us(),
+                    _values.clean_text(source.name), digest, size, source.policy,
+                    _values.clean_text(str(source.path)), mtime_ns, _clock.now_us(),
                 )
             )  # fmt: skip
         if stored:

@@ -145,6 +145,7 @@ while time.monotonic() < end:
             n += 1
             run.log({"n": n, "half": n / 2, **({"text": "x"} if n % 10 == 0 else {})})
             logged.append(n)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         hits += 1
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
