@@ -95,6 +95,7 @@ class Run(RunFacts):
         self._deferred: list[Callable[[], None]] = []
         self._append: Callable[[Mapping[str, Any], int], None] | None = None
         self._finished = False
+        self._unsaved: dict[str, None] = {}
         self._torn = False
         self._lost = self._coerced = 0
         self._saved: object = None
@@ -331,11 +332,19 @@ class Run(RunFacts):
                 f"config.{change.replaced[0]} was changed; the change is kept, and"
                 " noted in the run's events.",
             )
-        removed = [key for key in change.before if key not in change.after]
+        self._unsaved.update(dict.fromkeys(change.before))
+        self._unsaved.update(dict.fromkeys(change.after))
+        self._save_config(self._store)
+
+    def _save_config(self, store: Store) -> None:
+        """Store the keys that were changed; what fails is tried with the next ones."""
+        keys, data = list(self._unsaved), self.config.as_dict()
+        new = {key: data[key] for key in keys if key in data}
+        removed = [key for key in keys if key not in data]
         with self._voice.guarded("config"):
-            _edits.change_config(
-                self._store, self._record.pk, change.after, removed, durable=False
-            )
+            _edits.change_config(store, self._record.pk, new, removed, durable=False)
+            for key in keys:
+                self._unsaved.pop(key, None)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -530,6 +539,17 @@ class Run(RunFacts):
             hook(self, end.exit_code)
         if self._store is None:
             return
+        self._wind_down(self._store)
+        with self._voice.guarded("finish"):
+            self._end(self._store, end)
+        if self._role == "creator":
+            _observers.notify("finish", self, self._voice.survived)
+            if not quiet:
+                rows = self._writer.rows if self._writer is not None else 0
+                self._voice.say(f"finished {self.path} ({self.name}), {rows} rows")
+
+    def _wind_down(self, store: Store) -> None:
+        """Stop what runs beside the run, and store what it still holds."""
         self._upkeep.stop(timeout=5.0)
         self._background.stop(timeout=5.0)
         with self._voice.guarded("finish capture"):
@@ -539,14 +559,9 @@ class Run(RunFacts):
             if self._role != "child":
                 self._files.save_again()
             if self._role == "creator":
-                self._store.ingest_files(self._record)
-        with self._voice.guarded("finish"):
-            self._end(self._store, end)
-        if self._role == "creator":
-            _observers.notify("finish", self, self._voice.survived)
-            if not quiet:
-                rows = self._writer.rows if self._writer is not None else 0
-                self._voice.say(f"finished {self.path} ({self.name}), {rows} rows")
+                store.ingest_files(self._record)
+        if self._unsaved:
+            self._save_config(store)
 
     def _amend(self, end: End) -> None:
         """Correct the end of a run that finished while an exception was on its way."""

@@ -6,11 +6,13 @@ import argparse
 import dataclasses
 import enum
 import math
+import threading
 from pathlib import Path
 
 import pytest
 
 import wanllmdb
+from wanllmdb._catalog.connection import Database
 from wanllmdb.errors import InvalidConfigError, NoActiveRunError
 
 
@@ -276,3 +278,27 @@ def test_a_config_with_half_a_character_or_nul_is_kept_escaped(stored):
     assert "\0" not in found["nul"]
     assert sorted(found["in"].values()) == [1]
     assert 2 in found.values()
+
+
+def test_a_change_that_could_not_be_stored_is_stored_with_the_next_one(
+    api, monkeypatch
+):
+    """A Ctrl-C in the middle of the write loses no key of the config."""
+    real = Database._begin
+
+    def interrupted(self, *args):
+        if threading.current_thread() is not threading.main_thread():
+            return real(self, *args)
+        monkeypatch.setattr(Database, "_begin", real)
+        raise KeyboardInterrupt
+
+    with wanllmdb.init() as run:
+        monkeypatch.setattr(Database, "_begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.config.update({"a": 1})
+        run.config.update({"b": 2})
+        assert api.run(run.path).config == {"a": 1, "b": 2}
+        monkeypatch.setattr(Database, "_begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.config.update({"c": 3})
+    assert api.run(run.path).config == {"a": 1, "b": 2, "c": 3}
