@@ -19,6 +19,7 @@ from wanllmdb._liveness import OpenStream
 from wanllmdb._metrics.fold import KEY_LIMIT, Fold
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter, fdatasync
+from wanllmdb._run_config import ConfigWriter
 from wanllmdb._run_facts import RunFacts
 from wanllmdb._run_files import RunFiles
 from wanllmdb._runlog import Sums
@@ -95,7 +96,7 @@ class Run(RunFacts):
         self._deferred: list[Callable[[], None]] = []
         self._append: Callable[[Mapping[str, Any], int], None] | None = None
         self._finished = False
-        self._unsaved: dict[str, None] = {}
+        self._config_writer = ConfigWriter(voice)
         self._torn = False
         self._lost = self._coerced = 0
         self._saved: object = None
@@ -332,19 +333,7 @@ class Run(RunFacts):
                 f"config.{change.replaced[0]} was changed; the change is kept, and"
                 " noted in the run's events.",
             )
-        self._unsaved.update(dict.fromkeys(change.before))
-        self._unsaved.update(dict.fromkeys(change.after))
-        self._save_config(self._store)
-
-    def _save_config(self, store: Store) -> None:
-        """Store the keys that were changed; what fails is tried with the next ones."""
-        keys, data = list(self._unsaved), self.config.as_dict()
-        new = {key: data[key] for key in keys if key in data}
-        removed = [key for key in keys if key not in data]
-        with self._voice.guarded("config"):
-            _edits.change_config(store, self._record.pk, new, removed, durable=False)
-            for key in keys:
-                self._unsaved.pop(key, None)
+        self._config_writer.save(self._store, self._record.pk, change)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -560,8 +549,8 @@ class Run(RunFacts):
                 self._files.save_again()
             if self._role == "creator":
                 store.ingest_files(self._record)
-        if self._unsaved:
-            self._save_config(store)
+        if self._role != "child":
+            self._config_writer.save(store, self._record.pk)
 
     def _amend(self, end: End) -> None:
         """Correct the end of a run that finished while an exception was on its way."""

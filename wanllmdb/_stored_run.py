@@ -287,8 +287,8 @@ class StoredRun(Facts):
         stream: str | None = None,
         level: str | None = None,
         grep: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
     ) -> Iterator[LogLine]:
         """The run's log in order of time.
 
@@ -296,13 +296,15 @@ class StoredRun(Facts):
             stream: Only ``stdout``, ``stderr`` or ``log``.
             level: Only messages of this level.
             grep: Only lines in which this regular expression is found.
-            since: Only lines from this time on.
+            since: Only lines from this time on: a datetime, in UTC where it names no
+                zone; its ISO 8601 form; or "-5m", that long ago (s, m, h, d, w).
             until: Only lines before this time.
 
         Raises:
-            InvalidInputError: `grep` is no regular expression.
+            InvalidInputError: `grep` is no regular expression, or a time no time.
         """
         pattern = _compiled(grep)
+        begin, end = _moment(since), _moment(until)
         for us, _, writer, row in self._store.logs.records(self._record, Kind.CONSOLE):
             moment = datetime.fromtimestamp(us / 1e6, UTC)
             line = LogLine(
@@ -311,8 +313,8 @@ class StoredRun(Facts):
             if (stream in (None, line.stream)
                     and (level is None or line.level == level.upper())
                     and (pattern is None or pattern.search(line.text))
-                    and (since is None or moment >= since)
-                    and (until is None or moment < until)):  # fmt: skip
+                    and (begin is None or us >= begin)
+                    and (end is None or us < end)):  # fmt: skip
                 yield line
 
     def files(self) -> list[SavedFile]:
@@ -406,4 +408,13 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
     except re.error as error:
         raise InvalidInputError(
             f"{pattern!r} is no regular expression: {error}.", hint="Escape it."
+        ) from None
+
+
+def _moment(when: datetime | str | None) -> int | None:
+    try:
+        return None if when is None else _clock.parse(str(when), _clock.now_us())
+    except (ValueError, OverflowError):
+        raise InvalidInputError(
+            f"{when!r} is no time.", hint="Give 2026-01-31T12:00, or -5m."
         ) from None

@@ -89,7 +89,7 @@ def test_both_forms_find_the_same_runs(connection, text, mapping, expected):
 @pytest.mark.parametrize(
     "text",
     ["config.lr <", "(id = 1", "foo = 1", "id ~ '['", "<", "id = r1 and", "not",
-     "(" * 200 + "id=1"],
+     "(" * 200 + "id=1", "created > soon", "created > -99999999999999999w"],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_clear_error(connection, text):
     """A FilterError, never an SQL error."""

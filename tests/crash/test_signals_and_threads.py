@@ -200,6 +200,45 @@ run.finish()
         assert run.config == {f"c{n}": 400 for n in range(16)}
 
 
+def test_threads_and_a_signal_handler_may_change_the_config(
+    store: Path, start: Start, ended: Ended
+) -> None:
+    """What the Store holds at the end is what the run held."""
+    body = """
+import json, signal, threading, warnings, wanllmdb
+warnings.simplefilter("ignore")
+run = wanllmdb.init(project="p", id="r")
+ticks = 0
+def tick(*_):
+    global ticks
+    ticks += 1
+    run.config.update({"tick": ticks, f"tick{ticks % 7}": ticks})
+    if ticks < 100:  # never while it is at work itself
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+def work(number):
+    for n in range(30):
+        run.config[f"keeps{number}"] = n
+        run.config[f"goes{number}"] = n
+        del run.config[f"goes{number}"]
+signal.signal(signal.SIGALRM, tick)
+threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+for thread in threads: thread.start()
+signal.setitimer(signal.ITIMER_REAL, 0.001)
+work(4)
+for thread in threads: thread.join()
+signal.setitimer(signal.ITIMER_REAL, 0)
+held = run.config.as_dict()
+run.finish()
+print(json.dumps(held))
+"""
+    held = json.loads(ended(start(body)))
+    assert held["tick"] > 1
+    assert {held[f"keeps{n}"] for n in range(5)} == {29}
+    assert not [key for key in held if key.startswith("goes")]
+    with wanllmdb.Api(store) as api:
+        assert api.run("p/r").config == held
+
+
 @pytest.mark.parametrize("daemon", [True, False], ids=["daemon", "waited for"])
 @pytest.mark.parametrize(
     "end", ["pass", "sys.exit(0)", "import gc; del run; gc.collect()"]

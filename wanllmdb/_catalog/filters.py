@@ -12,10 +12,9 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from wanllmdb import _json, _names
+from wanllmdb import _clock, _json, _names
 from wanllmdb._catalog.filter_grammar import (
     Both,
     Compare,
@@ -53,8 +52,6 @@ _WIDE = {
 }  # fmt: skip
 _WANDB_SUFFIX = ".value"
 _SCOPES = {"config.": 0, "summary.": 1, "summary_metrics.": 1}
-_RELATIVE = re.compile(r"-(\d+(?:\.\d+)?)([smhdw])\Z")
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,18 +232,12 @@ def _bound(value: Any, column: str, now_us: int) -> Any:
 
 
 def _time(text: str, now_us: int) -> int:
-    relative = _RELATIVE.match(text)
-    if relative:
-        return now_us - int(float(relative[1]) * _UNIT_SECONDS[relative[2]] * 1e6)
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return _clock.parse(text, now_us)
+    except (ValueError, OverflowError):
         raise FilterError(
             f"{text!r} is no time.", hint="Write 2026-01-31, or -7d for a week ago."
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1e6)
 
 
 def _scope_of(name: str) -> tuple[int | None, str]:

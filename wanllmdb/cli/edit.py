@@ -52,7 +52,7 @@ def rm(ctx: click.Context, /, runs: tuple[str, ...], yes: bool, dry_run: bool) -
     api = api_of(ctx)
     found = list({run.path: run for run in map(api.run, runs)}.values())
     if not dry_run:
-        confirm(f"Move {len(found)} runs to the trash", yes=yes)
+        confirm(f"Move {len(found)} run{'s' * (len(found) != 1)} to the trash", yes=yes)
     for run in found:
         if not dry_run:
             run.delete()

@@ -94,18 +94,22 @@ def _followed(api: Api, run: StoredRun, rows: int) -> Iterator[dict[str, Any]]:
 @click.option("--stream", type=click.Choice(["stdout", "stderr", "log"]))
 @click.option("--level", type=TEXT, help="Only messages of this level.")
 @click.option("--grep", type=TEXT, help="Only lines with this regular expression.")
+@click.option("--since", type=TEXT, metavar="TIME",
+              help="Only lines from 2026-01-31T12:00 (UTC) on, or -5m.")  # fmt: skip
+@click.option("--until", type=TEXT, metavar="TIME", help="Only lines before then.")
 @output_options
 @click.pass_context
-def logs(
-    ctx: click.Context, /, run: str, stream: str | None, level: str | None,
-    grep: str | None, out: Output,
-) -> None:  # fmt: skip
-    """Show a run's console log."""
-    lines = api_of(ctx).run(run).logs(stream=stream, level=level, grep=grep)
-    if out.plain and out.path is None:
-        for line in lines:
-            head = f"[{clean(line.level)}] " if line.level else ""
-            write(f"{head}{_coloured(line.text)}\n")
+def logs(ctx: click.Context, /, run: str, out: Output, **only: str | None) -> None:
+    """Show a run's console log; -o FILE keeps it as text, as it was printed."""
+    lines = api_of(ctx).run(run).logs(**only)
+    if out.plain:
+        shown = _coloured if out.path is None else str
+        text = (f"{_head(line.level)}{shown(line.text)}\n" for line in lines)
+        if out.path is None:
+            for line in text:
+                write(line)
+        else:
+            out.text("".join(text))
         return
     rows = [
         {
@@ -115,6 +119,10 @@ def logs(
         for line in lines
     ]  # fmt: skip
     out.emit(rows, ["time", "stream", "level", "text"])
+
+
+def _head(level: str | None) -> str:
+    return f"[{clean(level)}] " if level else ""
 
 
 def _coloured(text: str) -> str:
