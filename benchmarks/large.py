@@ -29,18 +29,26 @@ print(rss_mib() - before, flush=True)
 os._exit(0)
 """
 RECOVER = """
-import json, sys, time
+import json, os, pathlib, sys, time, zlib
 sys.path.insert(0, sys.argv[1])
 from measuring import rss_mib
 import wanllmdb
 api = wanllmdb.Api()
 before = rss_mib()
-wall, cpu = time.perf_counter(), time.process_time()
+wall = time.perf_counter()
 run = api.run("p/r")
 assert run.state == "crashed", run.state
 import resource
 top = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu, top - before]))
+wall = time.perf_counter() - wall
+raw, size = time.perf_counter(), 0
+for path in pathlib.Path(os.environ["WANLLMDB_DIR"]).rglob("*.wlog"):
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            zlib.crc32(piece)
+            size += len(piece)
+raw = time.perf_counter() - raw
+print(json.dumps([wall, raw, top - before, size / 2**30]))
 """
 
 
@@ -62,9 +70,10 @@ def main() -> None:
             [sys.executable, "-P", "-c", RECOVER, here], check=True, text=True,
             capture_output=True,
         )  # fmt: skip
-        wall, cpu, memory = json.loads(done.stdout)
-        show("recovery of a 1 GiB log, wall", wall, "s", "<= 30", cpu)
-        show("recovery of a 1 GiB log, memory", memory, "MiB", "<= 100")
+        wall, raw, memory, size = json.loads(done.stdout)
+        what = f"recovery of a log of {size:.2f} GiB"
+        show(f"{what}, wall; raw: read and CRC-32", wall, "s", "<= 30", raw)
+        show(f"{what}, memory", memory, "MiB", "<= 100")
 
 
 if __name__ == "__main__":
