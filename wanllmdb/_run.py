@@ -191,8 +191,8 @@ class Run(RunFacts):
                 raise
             finally:
                 self._busy = False
-            while self._deferred:
-                self._deferred.pop(0)()
+            if self._deferred:
+                self._run_deferred()
 
     def _log(
         self, data: Mapping[str, Any], step: int | None, commit: bool | None
@@ -344,8 +344,13 @@ class Run(RunFacts):
                 yield
             finally:
                 self._busy = False
-            while self._deferred:
-                self._deferred.pop(0)()
+            self._run_deferred()
+
+    def _run_deferred(self) -> None:
+        # A function of its own: CPython 3.13 checks for signals where a loop jumps
+        # back, and there leaves a `with` around the loop without ending it.
+        while self._deferred:
+            self._deferred.pop(0)()
 
     def _read_summary(self) -> dict[str, JSONValue]:
         with self._lock:

@@ -36,15 +36,18 @@ class ConfigWriter:
             if change is not None:
                 removed = dict.fromkeys(change.before, _REMOVED)
                 self._unsaved.update({**removed, **change.after})
-            if self._saving:  # by a signal handler: the loop below takes it along
+            if self._saving:  # by a signal handler: _save_all takes it along
                 return
             try:
                 self._saving = True
                 with self._voice.guarded("config"):
-                    while self._unsaved:
-                        self._save(store, run_pk, dict(self._unsaved))
+                    self._save_all(store, run_pk)
             finally:
                 self._saving = False
+
+    def _save_all(self, store: Store, run_pk: int) -> None:
+        while self._unsaved:  # not within `try`: see Run._run_deferred
+            self._save(store, run_pk, dict(self._unsaved))
 
     def _save(self, store: Store, run_pk: int, keys: dict[str, Any]) -> None:
         new = {key: value for key, value in keys.items() if value is not _REMOVED}
