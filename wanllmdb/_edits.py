@@ -10,14 +10,14 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from wanllmdb import _clock, _ids
-from wanllmdb._catalog import events, projects, runs
+from wanllmdb import _clock, _files, _ids
+from wanllmdb._catalog import events, projects, runs, sealed
 from wanllmdb._liveness import being_written
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter
 from wanllmdb._store import Store, operation
 from wanllmdb.errors import StateError
-from wanllmdb.types import JSONValue, Kind, RunRecord, StreamIdentity
+from wanllmdb.types import JSONValue, Kind, RunRecord, State, StreamIdentity
 
 
 @operation("edit config")
@@ -75,6 +75,8 @@ def change_summary(store: Store, pk: int, new: Mapping[str, JSONValue]) -> None:
         )  # fmt: skip
         names = [f"summary.{key}" for key in new]
         events.touch_fields(connection, "run", record.uid, names)
+    if record.state is not State.RUNNING:
+        store.compact_run(record)
 
 
 def _log_summary(store: Store, record: RunRecord, new: Mapping[str, JSONValue]) -> None:
@@ -82,12 +84,20 @@ def _log_summary(store: Store, record: RunRecord, new: Mapping[str, JSONValue]) 
         raise error
 
     identity = StreamIdentity(_ids.stream_token(), record.epoch, "edit")
-    writer = StreamWriter(
-        store.run_dir(record.uid), identity, Kind.EDITS, on_fault=fail,
-        spill=lambda text: store.spill(record.pk, text),
-    )  # fmt: skip
-    writer.write_summary(new)
-    writer.close()
+    directory = store.run_dir(record.uid)
+    for last in (False, True):
+        _files.make_private_dir(directory)
+        writer = StreamWriter(
+            directory, identity, Kind.EDITS, on_fault=fail,
+            spill=lambda text: store.spill(record.pk, text),
+        )  # fmt: skip
+        try:
+            writer.write_summary(new)
+            writer.close()
+            break
+        except FileNotFoundError:  # swept away just now, as an ended run's directory
+            if last:
+                raise
     store.logs.sync(record.uid)
 
 
@@ -185,6 +195,7 @@ def purge_run(store: Store, record: RunRecord) -> None:
             )
         _refuse_live(store, [now])
         runs.purge(connection, now)
+        sealed.retire_empty(connection)
     shutil.rmtree(store.run_dir(record.uid), ignore_errors=True)
 
 

@@ -12,7 +12,8 @@ from wanllmdb.types import Location
 FORMAT = "FORMAT"
 FORMAT_VERSION = 1
 CATALOG = "catalog.db"
-LIVE, BLOBS, TMP, LOCKS = "live", "blobs", "tmp", "locks"
+LIVE, PARTS, BLOBS, TMP, LOCKS = "live", "parts", "blobs", "tmp", "locks"
+TRASH = "trash"
 FEW_BYTES = 256 << 20
 """A disk with less than this left is worth a warning."""
 

@@ -15,6 +15,9 @@ from wanllmdb.types import RunRecord, State
 READER_SECONDS = 1.0
 """How long a reader waits for a turn to write what it found of a dead run."""
 
+SEALED_BY_READERS = 64 << 20
+"""Bytes of log of a dead run that a reader seals; `store compact` seals any."""
+
 
 def recover_dead(store: Store, project: str | None = None) -> list[RunRecord]:
     """Give every run whose writers died its end and its summary.
@@ -75,6 +78,7 @@ def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
     finally:
         lock.release(unlink=True)
     ended = runs.read(store.catalog.reader, record.pk)
+    store.compact_run(ended, SEALED_BY_READERS)
     if ended.state is State.CRASHED:
         _observers.notify("crash", ended, store.debug.survived)
     return True

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _files, _json, _locks
 from wanllmdb._blobs import Blobs
@@ -16,6 +16,7 @@ from wanllmdb._catalog.connection import Database
 from wanllmdb._metrics import decode, segment
 from wanllmdb._metrics.decode import VisibleStream
 from wanllmdb._metrics.fold import Fold
+from wanllmdb._segments import Segments, StoredStream, View
 from wanllmdb.types import (
     ALL_STEPS_SUPERSEDED,
     CHILD_WRITERS,
@@ -30,6 +31,7 @@ from wanllmdb.types import (
 )
 
 if TYPE_CHECKING:
+    from wanllmdb._metrics.columns import ColumnRows
     from wanllmdb._metrics.scan import Scan
 
 
@@ -64,16 +66,42 @@ class Sums:
 
 
 class RunLogs:
-    """Reads the logs of a Store's runs, also while they are written."""
+    """Reads the logs of a Store's runs, also while they are written.
 
-    def __init__(self, live: Path, catalog: Database, blobs: Blobs) -> None:
+    Args:
+        live: The directory of live logs.
+        parts: The directory of sealed parts.
+        catalog: Says what is sealed, and which epochs show.
+        blobs: Holds large values.
+    """
+
+    def __init__(
+        self, live: Path, parts: Path, catalog: Database, blobs: Blobs
+    ) -> None:
         self._live = live
         self._catalog = catalog
         self._blobs = blobs
+        self._segments = Segments(live, parts, catalog)
 
     def directory(self, uid: str) -> Path:
         """The directory of a run's log and files."""
         return self._live / uid
+
+    def view(self) -> View:
+        """What is stored now, for a compactor that holds the run's lock."""
+        return View(self._segments)
+
+    def identity_of(
+        self, record: RunRecord, stored: StoredStream
+    ) -> StreamIdentity | None:
+        """Who writes a stream: by the Catalog, its header, or its lock file."""
+        known = streams.identities(self._catalog.reader, record.pk)
+        return (
+            known.get(stored.token)
+            or (stored.mark.identity if stored.mark else None)
+            or _identity_in_header(stored.token, stored.paths)
+            or self._identity_in_lock(self.directory(record.uid), stored.token)
+        )
 
     def sums(self, record: RunRecord, epochs: Sequence[Epoch] | None = None) -> Sums:
         """Sum up a run's visible rows, in constant memory, and say what is damaged.
@@ -82,12 +110,17 @@ class RunLogs:
             record: The run.
             epochs: Its attempts, where they are about to become others than they are.
         """
+        return self._segments.read(lambda view: self._sums(view, record, epochs))
+
+    def _sums(
+        self, view: View, record: RunRecord, epochs: Sequence[Epoch] | None
+    ) -> Sums:
         if epochs is None:
             epochs = runs.epochs(self._catalog.reader, record.pk)
         damage: list[Damage] = []
-        sums = Sums(Fold(), Fold(), damage, self.tokens(record.uid))
+        sums = Sums(Fold(), Fold(), damage, _tokens(view, record.pk, record.uid))
         # By epoch: then the steps of a resumed run rise from stream to stream.
-        visible = self._visible(record, damage, epochs)
+        visible = self._visible(view, record, damage, epochs)
         for stream in sorted(visible, key=lambda s: (s.epoch, s.token)):
             fold = sums.children if _is_child(stream) else sums.own
             fold.begin_stream(stream.writer)
@@ -96,47 +129,36 @@ class RunLogs:
         for fold, children in ((sums.own, False), (sums.children, True)):
             fold.begin_stream("")
             if fold.overlaps:
-                self._recount(fold, record, epochs, children=children)
-        self.add_edits(sums.own, record, epochs)
+                shown = self._visible(view, record, [], epochs)
+                _recount(fold, (s for s in shown if _is_child(s) is children))
+        self._add_edits(view, sums.own, record, epochs)
         return sums
 
-    def _recount(
-        self,
-        fold: Fold,
-        record: RunRecord,
-        epochs: Sequence[Epoch],
-        *,
-        children: bool,
-    ) -> None:
-        from wanllmdb._metrics.scan import Scan
-
-        visible = self._visible(record, [], epochs)
-        scan = Scan(s for s in visible if _is_child(s) is children)
-        for key, values in scan.shown():
-            fold.recount(key, values)
-
-    def add_edits(
-        self, fold: Fold, record: RunRecord, epochs: Sequence[Epoch] | None = None
-    ) -> None:
+    def add_edits(self, fold: Fold, record: RunRecord) -> None:
         """Take over what users wrote into the summary from outside the run."""
+        self._segments.read(lambda view: self._add_edits(view, fold, record, None))
+
+    def _add_edits(
+        self, view: View, fold: Fold, record: RunRecord, epochs: Sequence[Epoch] | None
+    ) -> None:
         if epochs is None:
             epochs = runs.epochs(self._catalog.reader, record.pk)
         limits_of = _limits(epochs, None)
-        logs = decode.list_segments(self.directory(record.uid), Kind.EDITS)
-        for token, paths in logs.items():
-            for decoded in decode.read_stream(paths):
+        for stream in view.streams(record.pk, record.uid, Kind.EDITS):
+            for decoded in view.segments(record.pk, stream):
                 epoch = decoded.identity.epoch if decoded.identity else -1
                 if limits_of.get(epoch, ALL_STEPS_SUPERSEDED) != ALL_STEPS_SUPERSEDED:
                     for write in decoded.summaries:
-                        at = (epoch, write.time_us // 1000, token, 0.0)
+                        at = (epoch, write.time_us // 1000, stream.token, 0.0)
                         fold.write_summary(write.values, at)
 
-    def tokens(self, uid: str) -> frozenset[str]:
+    def tokens(self, pk: int, uid: str) -> frozenset[str]:
         """The streams that have a say in a run's sums: those of rows and of edits."""
-        directory = self.directory(uid)
-        return frozenset(decode.list_segments(directory, Kind.METRICS)) | frozenset(
-            decode.list_segments(directory, Kind.EDITS)
-        )
+        return self._segments.read(lambda view: _tokens(view, pk, uid))
+
+    def row_counts(self, record: RunRecord) -> dict[str, int]:
+        """Rows that each metric stream of a run holds now."""
+        return self._segments.read(lambda view: _row_counts(view, record))
 
     def sync(self, uid: str) -> None:
         """Make everything in a run's log survive a power cut."""
@@ -151,32 +173,35 @@ class RunLogs:
         """All visible rows of a run, exact; NumPy loads."""
         from wanllmdb._metrics.scan import Scan
 
-        return Scan(self._visible(record, []), keys, self.resolve)
+        return self._segments.read(
+            lambda view: Scan(
+                self._visible(view, record, [], keys=keys), keys, self.resolve
+            )
+        )
 
     def damage(self, record: RunRecord) -> list[Damage]:
-        """What in a run's log is no frame, or is missing."""
+        """What in a run's log is no frame, or is missing; sealed rows are not read."""
+        return self._segments.read(lambda view: self._damage(view, record))
+
+    def _damage(self, view: View, record: RunRecord) -> list[Damage]:
         found: list[Damage] = []
-        for stream in self._visible(record, found):
+        for stream in self._visible(view, record, found):
             for _ in stream.segments:
                 pass
         for kind in (Kind.CONSOLE, Kind.SYSTEM, Kind.EDITS):
-            logs = decode.list_segments(self.directory(record.uid), kind)
-            for paths in logs.values():
-                for decoded in decode.read_stream(paths):
+            for stored in view.streams(record.pk, record.uid, kind):
+                for decoded in view.segments(record.pk, stored):
                     found += decoded.damage
         return found
 
     def records(
         self, record: RunRecord, kind: Kind
     ) -> Iterator[tuple[int, int, str, dict[str, JSONValue]]]:
-        """(time in us, ordinal, writer, values) of console or system rows, in order."""
-        found = []
-        logs = decode.list_segments(self.directory(record.uid), kind)
-        for token, paths in logs.items():
-            for decoded in decode.read_stream(paths):
-                found += list(_rows_of(decoded, token))
-        found.sort(key=lambda row: (row[0] // 1000, row[2], row[1]))
-        yield from found
+        """(time in us, ordinal, writer, values) of console or system rows, in order.
+
+        Times are whole milliseconds, as sealed rows have them.
+        """
+        yield from self._segments.read(lambda view: _records(view, record, kind))
 
     def resolve(self, value: JSONValue) -> JSONValue:
         """The value that a blob reference stands for; any other value as it is."""
@@ -185,7 +210,7 @@ class RunLogs:
         return value
 
     def fences(self, record: RunRecord) -> list[streams.Fence]:
-        """How far each stream goes now."""
+        """How far each live stream goes now."""
         found = []
         logs = decode.list_segments(self.directory(record.uid), Kind.METRICS)
         for token, paths in logs.items():
@@ -196,58 +221,62 @@ class RunLogs:
 
     def _visible(
         self,
+        view: View,
         record: RunRecord,
         damage: list[Damage],
         epochs: Sequence[Epoch] | None = None,
         fork: _Fork | None = None,
+        keys: Sequence[str] | None = None,
     ) -> Iterator[VisibleStream]:
         """The streams of a run, and of what it was forked from, with their limits.
 
         Args:
+            view: Where they are.
             record: The run.
             damage: Gets what is no frame.
             epochs: Its attempts, if they are not to be read.
             fork: Show the run as it was when this fork of it was made.
+            keys: Metrics wanted of what is sealed; None for all.
         """
         if epochs is None:
             epochs = runs.epochs(self._catalog.reader, record.pk)
         limits_of = _limits(epochs, fork)
         if record.parent is not None:
             lowest = limits_of[_BEFORE_THE_FIRST]
-            yield from self._inherited(record, record.parent, lowest, damage)
-        known = streams.identities(self._catalog.reader, record.pk)
-        directory = self.directory(record.uid)
-        for token, paths in decode.list_segments(directory, Kind.METRICS).items():
-            identity = (
-                known.get(token)
-                or _identity_in_header(token, paths)
-                or self._identity_in_lock(directory, token)
+            yield from self._inherited(
+                view, record, record.parent, lowest, damage, keys
             )
-            segments = _read_noting(paths, identity, damage)
+        for stored in view.streams(record.pk, record.uid, Kind.METRICS):
+            identity = self.identity_of(record, stored)
+            segments = view.segments(record.pk, stored, identity, keys)
             if identity is not None and identity.epoch in limits_of:
-                limit = limits_of[identity.epoch]
                 yield VisibleStream(
-                    token, identity.epoch, identity.writer, segments, limit
-                )
+                    stored.token, identity.epoch, identity.writer,
+                    _noting(segments, damage), limits_of[identity.epoch],
+                )  # fmt: skip
 
     def _inherited(
         self,
+        view: View,
         record: RunRecord,
         parent: Parent,
         lowest: int | None,
         damage: list[Damage],
+        keys: Sequence[str] | None,
     ) -> Iterator[VisibleStream]:
         """The parent's streams as they were when a fork was made.
 
         Args:
+            view: Where they are.
             record: The fork.
             parent: What it took over.
             lowest: The greatest step that the fork's own epochs left of it.
             damage: Gets what is no frame.
+            keys: Metrics wanted; None for all.
         """
         origin = runs.read(self._catalog.reader, parent.run_pk)
         made = _Fork(parent, record.created_us)
-        for stream in self._visible(origin, damage, None, made):
+        for stream in self._visible(view, origin, damage, None, made, keys):
             limits = [stream.limit, parent.step, lowest]
             rows = stream.max_rows  # what the parent itself took over
             if rows is None:
@@ -317,12 +346,44 @@ def _identity_in_header(token: str, paths: Sequence[Path]) -> StreamIdentity | N
     return None
 
 
-def _read_noting(
-    paths: Sequence[Path], identity: StreamIdentity | None, damage: list[Damage]
+def _noting(
+    segments: Iterator[decode.Segment], damage: list[Damage]
 ) -> Iterator[decode.Segment]:
-    for decoded in decode.read_stream(paths, identity):
+    for decoded in segments:
         damage += decoded.damage
         yield decoded
+
+
+def _tokens(view: View, pk: int, uid: str) -> frozenset[str]:
+    kinds = (Kind.METRICS, Kind.EDITS)
+    return frozenset(s.token for kind in kinds for s in view.streams(pk, uid, kind))
+
+
+def _row_counts(view: View, record: RunRecord) -> dict[str, int]:
+    totals = {}
+    for stored in view.streams(record.pk, record.uid, Kind.METRICS):
+        totals[stored.token] = stored.mark.rows if stored.mark else 0
+        for decoded in decode.read_stream(stored.paths, None, totals[stored.token]):
+            totals[stored.token] = decoded.rows
+    return totals
+
+
+def _records(
+    view: View, record: RunRecord, kind: Kind
+) -> list[tuple[int, int, str, dict[str, JSONValue]]]:
+    found = []
+    for stored in view.streams(record.pk, record.uid, kind):
+        for decoded in view.segments(record.pk, stored):
+            found += list(_rows_of(decoded, stored.token))
+    found.sort(key=lambda row: (row[0], row[2], row[1]))
+    return found
+
+
+def _recount(fold: Fold, visible: Iterator[VisibleStream]) -> None:
+    from wanllmdb._metrics.scan import Scan
+
+    for key, values in Scan(visible).shown():
+        fold.recount(key, values)
 
 
 def _rows_of(
@@ -330,13 +391,21 @@ def _rows_of(
 ) -> Iterator[tuple[int, int, str, dict[str, JSONValue]]]:
     writer = decoded.identity.writer if decoded.identity else token
     for row in decoded.objects:
-        yield row.time_us, row.ordinal, writer, row.values
+        yield _whole_ms(row.time_us), row.ordinal, writer, row.values
     for block in decoded.shaped:
         names = [key for key, _ in block.shape.present]
         for ordinal, (_step, time_us, *cells) in zip(
             block.ordinals, block.rows(), strict=True
         ):
-            yield time_us, ordinal, writer, dict(zip(names, cells, strict=True))
+            values = dict(zip(names, cells, strict=True))
+            yield _whole_ms(time_us), ordinal, writer, values
+    for held in decoded.columns:
+        for ordinal, _step, time_us, values in held.dicts():
+            yield time_us, ordinal, writer, values
+
+
+def _whole_ms(time_us: int) -> int:
+    return time_us // 1000 * 1000
 
 
 def _fold_segment(fold: Fold, decoded: decode.Segment, stream: VisibleStream) -> None:
@@ -352,11 +421,13 @@ def _fold_segment(fold: Fold, decoded: decode.Segment, stream: VisibleStream) ->
             ]
             rows, ordinals = [row for row, _ in kept], [n for _, n in kept]
         tables.append((block.shape, rows, ordinals))
-    objects = [
+    objects: list[Any] = [
         (row.ordinal, row.step, row.time_us, row.values)
         for row in decoded.objects
         if stream.shows(row.step, row.ordinal)
     ]
+    for held in decoded.columns:
+        _take_columns(held, stream, tables, objects)
     fold.add_rows(tables, objects, stream.epoch, stream.token)
     for write in decoded.summaries:
         # A write after the last row that a fork took over is not the fork's.
@@ -368,3 +439,18 @@ def _fold_segment(fold: Fold, decoded: decode.Segment, stream: VisibleStream) ->
                 stream.epoch, write.time_us // 1000, stream.token, write.ordinal - 0.5
             )  # fmt: skip
             fold.write_summary(write.values, at)
+
+
+def _take_columns(
+    held: ColumnRows, stream: VisibleStream, tables: list[Any], objects: list[Any]
+) -> None:
+    """Add the visible rows that were read from a sealed part."""
+    shaped, others = held.tables()
+    for shape, rows, ordinals in shaped:
+        kept = [
+            (row, n)
+            for row, n in zip(rows, ordinals, strict=True)
+            if stream.shows(row[0], n)
+        ]
+        tables.append((shape, [row for row, _ in kept], [n for _, n in kept]))
+    objects += [row for row in others if stream.shows(row[1], row[0])]

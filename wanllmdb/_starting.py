@@ -310,10 +310,8 @@ def _text(value: str | None, what: str) -> str | None:
 
 
 def _fork_point(store: Store, project: str, target: str) -> Parent:
-    from wanllmdb._metrics import decode
-
     record, step = _point(store, project, target)
-    marks = decode.count_rows(store.run_dir(record.uid))
+    marks = store.logs.row_counts(record)
     return Parent(record.pk, record.uid, record.epoch, step, marks)
 
 

@@ -23,6 +23,7 @@ from wanllmdb._catalog import events, migrations, runs, streams, values
 from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog.connection import Database, read_stamp
 from wanllmdb._catalog.schema import JSON_LIMIT
+from wanllmdb._compaction import SWEPT_AT_ONCE, Compactor, Inline
 from wanllmdb._debuglog import DebugLog, noted
 from wanllmdb._liveness import Liveness, OpenStream
 from wanllmdb._metrics.fold import Fold
@@ -105,8 +106,12 @@ class Store:
             migrations.check(read_stamp(self.catalog.reader), catalog)
         else:
             migrations.prepare(self.catalog, catalog, self.lock_dir)
-        self.logs = RunLogs(self.path / _layout.LIVE, self.catalog, self.blobs)
+        self.parts = self.path / _layout.PARTS
+        self.logs = RunLogs(
+            self.path / _layout.LIVE, self.parts, self.catalog, self.blobs
+        )
         self.liveness = Liveness(self.logs, self.debug)
+        self.compactor = Compactor(self.path, self.catalog, self.logs, self.debug)
 
     def close(self) -> None:
         """Close the Catalog; runs of this process must be finished first."""
@@ -235,21 +240,49 @@ class Store:
             self.debug.survived("sync", error)
         record = runs.read(self.catalog.reader, stream.run_pk)
         numbers = None
-        if not self.liveness.others_alive(stream):
-            numbers = self.numbers(record, self._all(record, stream, losses, sums))
-        with self.catalog.transaction(durable=True) as connection:
-            streams.close(connection, stream.identity.token, end)
-            runs.add_losses(connection, record.pk, losses)
-            # Asked again: somebody may have joined while the log was summed up.
-            ends = numbers is not None and not self.liveness.others_alive(stream)
-            if numbers is not None and ends and _creators_left(connection, record):
-                self._conclude(connection, record, numbers)
-        stream.lock.release(unlink=True)
-        if not ends:
-            try:
+        with self.compactor.alone(record.uid) as alone:
+            inline = Inline()
+            if not self.liveness.others_alive(stream):
+                numbers = self.numbers(record, self._all(record, stream, losses, sums))
+                if alone:
+                    inline = self._small(record, stream)
+            with self.catalog.transaction(durable=True) as connection:
+                streams.close(connection, stream.identity.token, end)
+                runs.add_losses(connection, record.pk, losses)
+                # Asked again: somebody may have joined while the log was summed up.
+                ends = numbers is not None and not self.liveness.others_alive(stream)
+                if numbers is not None and ends and _creators_left(connection, record):
+                    self._conclude(connection, record, numbers)
+                    self.compactor.put_inline(connection, record, inline)
+            stream.lock.release(unlink=True)
+        try:
+            if not ends:
                 self.end_if_left(record.pk)
-            except OSError as error:  # recovery ends it
-                self.debug.survived("end", error)
+        except OSError as error:  # recovery ends it
+            self.debug.survived("end", error)
+        self.compact_run(record)
+
+    def _small(self, record: RunRecord, stream: OpenStream) -> Inline:
+        try:
+            return self.compactor.small(record, stream.identity.token)
+        except OSError as error:  # the log stays where it is
+            self.debug.survived("inline", error)
+            return Inline()
+
+    def compact_run(self, record: RunRecord, limit: int | None = None) -> None:
+        """Seal what can be sealed of a run; where that fails, its log stays as it is.
+
+        Args:
+            record: The run.
+            limit: Leave alone a log of more bytes; None: any size.
+        """
+        try:
+            self.compactor.seal(record, limit)
+            self.compactor.sweep(SWEPT_AT_ONCE)
+        except Exception as error:  # noqa: BLE001 - noted; the next compaction tries again
+            self.debug.survived(
+                f"compaction of {record.project}/{record.run_id}", error
+            )
 
     def end_child_stream(self, stream: OpenStream) -> None:
         """Let go of a child's stream; the last one out ends the run."""
@@ -304,14 +337,14 @@ class Store:
         """
         if summed:
             return self.logs.sums(record)
-        return Sums(Fold(), damage=[], streams=self.logs.tokens(own.uid))
+        return Sums(Fold(), damage=[], streams=self.logs.tokens(record.pk, own.uid))
 
     def _all(
         self, record: RunRecord, stream: OpenStream, losses: Losses, sums: Sums | None
     ) -> Sums:
         """A writer's sums where they are all that there is, else the log's."""
         if sums is not None and not sums.own.overlaps and not losses.rows:
-            others = self.logs.tokens(stream.uid) - {stream.identity.token}
+            others = self.logs.tokens(record.pk, stream.uid) - {stream.identity.token}
             if others == sums.streams:
                 return sums
         return self.logs.sums(record)
@@ -461,16 +494,27 @@ class Store:
 
     def _open_stream(self, uid: str, epoch: int, writer: str) -> OpenStream:
         directory = self.run_dir(uid)
-        _files.make_private_dir(directory / "files")
         token = _ids.stream_token()
         content = {
             "pid": os.getpid(), "host": events.host_name(), "epoch": epoch,
             "writer": writer, "opened_us": _clock.now_us(),
         }  # fmt: skip
-        lock = _locks.create_locked(
-            directory / f"{token}.lock", self.tmp, json.dumps(content).encode()
-        )
-        return OpenStream(0, uid, StreamIdentity(token, epoch, writer), lock)
+        text = json.dumps(content).encode()
+        path = directory / f"{token}.lock"
+        while True:
+            _files.make_private_dir(directory)
+            try:
+                lock = _locks.create_locked(path, self.tmp, text)
+                break
+            except FileNotFoundError:
+                # Swept away just now, as the log of a run that had ended.
+                if not self.tmp.is_dir():
+                    raise
+        with _released_on_error(
+            OpenStream(0, uid, StreamIdentity(token, epoch, writer), lock)
+        ) as stream:
+            _files.make_private_dir(directory / "files")
+        return stream
 
 
 def operation(
@@ -496,9 +540,9 @@ def operation(
 
 
 @contextmanager
-def _released_on_error(stream: OpenStream) -> Iterator[None]:
+def _released_on_error(stream: OpenStream) -> Iterator[OpenStream]:
     try:
-        yield
+        yield stream
     except BaseException:
         stream.lock.release(unlink=True)
         raise

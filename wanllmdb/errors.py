@@ -279,6 +279,12 @@ class CorruptSegmentError(IntegrityError):
     kind = "corrupt_segment"
 
 
+class CorruptPartError(IntegrityError):
+    """A sealed part is damaged."""
+
+    kind = "corrupt_part"
+
+
 class MissingBlobError(IntegrityError):
     """A blob that the Catalog names is not there."""
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from wanllmdb import _clock, _files, _ids, _locks
 from wanllmdb._catalog.connection import Database, create, stamp_of
-from wanllmdb._catalog.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from wanllmdb._catalog.schema import (
+    APPLICATION_ID,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SEALED,
+)
 from wanllmdb.errors import (
     MigrationError,
     NewerStoreError,
@@ -19,7 +24,7 @@ from wanllmdb.errors import (
     StoreLockedError,
 )
 
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {1: SEALED}
 """SQL that leads from each older version to the next one."""
 
 _WAIT_SECONDS = 60.0
@@ -95,6 +100,7 @@ def _back_up(database: Database, path: Path, version: int) -> None:
 
 def _fill_new(connection: sqlite3.Connection) -> None:
     _run_script(connection, SCHEMA)
+    _run_script(connection, SEALED)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)",
         [

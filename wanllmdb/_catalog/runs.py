@@ -286,6 +286,18 @@ def read(connection: sqlite3.Connection, pk: int) -> RunRecord:
     return _record(row)
 
 
+def find_uid(connection: sqlite3.Connection, uid: str) -> int | None:
+    """The key of the run with a uid of ours, in the trash or not, or None."""
+    row = connection.execute("SELECT id FROM run WHERE uid = ?", (uid,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def project_uid(connection: sqlite3.Connection, name: str) -> str:
+    """The uid of a run's project."""
+    row = connection.execute("SELECT uid FROM project WHERE name = ?", (name,))
+    return str(row.fetchone()[0])
+
+
 def find(connection: sqlite3.Connection, project: str, run_id: str) -> RunRecord | None:
     """The run with an exact id, in the trash or not, or None."""
     row = connection.execute(

@@ -9,7 +9,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x57414E44
 """``WAND`` in the file header: `file` and we tell a Catalog from any other file."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """``user_version`` of a Catalog written by this library."""
 
 JSON_LIMIT = 1 << 20
@@ -247,4 +247,92 @@ CREATE TABLE field_rev (
     device TEXT NOT NULL,
     CONSTRAINT field_rev_once PRIMARY KEY (entity, uid, field)
 ) STRICT, WITHOUT ROWID;
+"""
+
+# Sealed metrics and logs (DESIGN section 7); what version 2 added to version 1.
+SEALED = """
+-- One sealed Parquet file, parts/<project uid>/<name>. `layout`: what its columns are.
+-- `any_key`: it holds more keys than part_key lists. A quarantined one is damaged, and
+-- lies in trash/.
+CREATE TABLE part (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    project_id     INTEGER NOT NULL REFERENCES project (id) ON DELETE RESTRICT,
+    name           TEXT NOT NULL,
+    layout         TEXT NOT NULL,
+    merged         INTEGER NOT NULL,
+    rows           INTEGER NOT NULL,
+    bytes          INTEGER NOT NULL,
+    digest         TEXT NOT NULL,
+    any_key        INTEGER NOT NULL,
+    created_us     INTEGER NOT NULL,
+    quarantined_us INTEGER,
+    CONSTRAINT part_name_unique UNIQUE (name),
+    CONSTRAINT part_layout_known
+        CHECK (layout IN ('wide', 'tall', 'objects', 'system', 'console'))
+) STRICT;
+CREATE INDEX part_by_project ON part (project_id, merged, bytes);
+
+-- The rows of a part that are one run's: `rows` of them from `row_first` on. `plain`:
+-- none of them replaces another one of this part, or of the run's parts before it.
+CREATE TABLE part_run (
+    run_id    INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    part_id   INTEGER NOT NULL REFERENCES part (id) ON DELETE CASCADE,
+    row_first INTEGER NOT NULL,
+    rows      INTEGER NOT NULL,
+    step_min  INTEGER,
+    step_max  INTEGER,
+    epoch_min INTEGER NOT NULL,
+    epoch_max INTEGER NOT NULL,
+    plain     INTEGER NOT NULL,
+    CONSTRAINT part_run_once PRIMARY KEY (run_id, part_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX part_run_by_part ON part_run (part_id);
+CREATE INDEX part_run_not_plain ON part_run (run_id) WHERE plain = 0;
+
+-- Which keys a part holds, and as which column. `codes`: the types among them, letters
+-- of d q b s (a column each), o (JSON) and n (None).
+CREATE TABLE part_key (
+    part_id INTEGER NOT NULL REFERENCES part (id) ON DELETE CASCADE,
+    key     TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    codes   TEXT NOT NULL,
+    CONSTRAINT part_key_once PRIMARY KEY (part_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX part_by_key ON part_key (key, part_id);
+
+-- The logs of small runs that ended: segments as they were, byte for byte. `plain`: one
+-- stream of rows of one shape whose steps rise, from byte `frames_at` on.
+CREATE TABLE inline_log (
+    run_id    INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    token     TEXT NOT NULL,
+    kind      TEXT NOT NULL,
+    seq       INTEGER NOT NULL,
+    crc       INTEGER NOT NULL,
+    plain     INTEGER NOT NULL,
+    data      BLOB NOT NULL,
+    CONSTRAINT inline_log_once PRIMARY KEY (run_id, token, kind, seq)
+) STRICT;
+
+-- How far a stream is sealed: up to byte `bytes` of segment `seq`, `rows` rows in all.
+CREATE TABLE watermark (
+    run_id INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    token  TEXT NOT NULL,
+    kind   TEXT NOT NULL,
+    epoch  INTEGER NOT NULL,
+    writer TEXT NOT NULL,
+    seq    INTEGER NOT NULL,
+    bytes  INTEGER NOT NULL,
+    rows   INTEGER NOT NULL,
+    CONSTRAINT watermark_once PRIMARY KEY (run_id, token, kind)
+) STRICT, WITHOUT ROWID;
+
+-- Files below the Store that nothing names any more, to be removed when their time has
+-- come. `kind`: a part, or the directory of a run's log.
+CREATE TABLE retired (
+    path   TEXT PRIMARY KEY,
+    kind   TEXT NOT NULL,
+    due_us INTEGER NOT NULL,
+    CONSTRAINT retired_kind_known CHECK (kind IN ('part', 'log'))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX retired_by_time ON retired (due_us);
 """

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from struct import iter_unpack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from wanllmdb._metrics import segment
 from wanllmdb._metrics.segment import FRAME_HEAD, HEAD_BYTES, HEADER_BYTES, Shape
 from wanllmdb.types import Damage, JSONValue, Kind, StreamIdentity
+
+if TYPE_CHECKING:
+    from wanllmdb._metrics.columns import ColumnRows
 
 _GALLOP = 64
 _DAY_US = 86_400_000_000
@@ -64,6 +67,7 @@ class Segment:
         identity: Whose stream it is; None if the header is damaged.
         shaped: Rows per shape.
         objects: Rows of any values.
+        columns: Rows that were read from a sealed part.
         summaries: Writes to the summary.
         damage: Bytes that are no frames.
         sealed: Rows of the stream, if its writer closed it here.
@@ -76,6 +80,7 @@ class Segment:
     identity: StreamIdentity | None
     shaped: list[ShapeRows] = field(default_factory=list)
     objects: list[ObjectRow] = field(default_factory=list)
+    columns: list[ColumnRows] = field(default_factory=list)
     summaries: list[SummaryWrite] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
     sealed: int | None = None
@@ -83,6 +88,19 @@ class Segment:
     rows: int = 0
     gap: int | None = None
     bytes: int = 0
+
+    def leave_out(self, rows: int) -> None:
+        """Forget the stream's first rows, which are sealed already."""
+        for block in self.shaped:
+            kept = [i for i, n in enumerate(block.ordinals) if n >= rows]
+            size = block.shape.words * 8
+            block.frames = b"".join(
+                block.frames[i * size : (i + 1) * size] for i in kept
+            )
+            block.ordinals = [block.ordinals[i] for i in kept]
+        self.shaped = [block for block in self.shaped if len(block.ordinals)]
+        self.objects = [row for row in self.objects if row.ordinal >= rows]
+        self.first_row = max(self.first_row, rows)
 
     def lost(self, name: str, rows: int) -> None:
         """Report rows that should stand here, and number those after the gap anew."""
@@ -151,18 +169,18 @@ def list_segments(directory: Path, kind: Kind) -> dict[str, list[Path]]:
 
 
 def read_stream(
-    paths: Iterable[Path], known: StreamIdentity | None = None
+    paths: Iterable[Path], known: StreamIdentity | None = None, rows: int = 0
 ) -> Iterator[Segment]:
     """Decode a stream's segments in order.
 
     Args:
         paths: Its files.
         known: Its identity, if the Catalog knows it: used where a header is damaged.
+        rows: Rows of the stream in segments before these.
     """
     files = list(paths)
     while files and files[-1].stat().st_size == 0:
         del files[-1]  # made ahead, and not begun
-    rows = 0
     for index, path in enumerate(files):
         decoded = decode(path.read_bytes(), path.name, rows, known)
         known = known or decoded.identity
@@ -358,13 +376,3 @@ def _gather(
     frames = b"".join(data[at : at + count * size] for at, count, _ in stretches)
     ordinals = chain.from_iterable(range(n, n + count) for _, count, n in stretches)
     return ShapeRows(shape, frames, list(ordinals))
-
-
-def count_rows(directory: Path) -> dict[str, int]:
-    """Rows that each metric stream of a run holds now."""
-    totals = {}
-    for token, paths in list_segments(directory, Kind.METRICS).items():
-        totals[token] = 0
-        for decoded in read_stream(paths):
-            totals[token] = decoded.rows
-    return totals

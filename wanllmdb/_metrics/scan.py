@@ -12,8 +12,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
-from wanllmdb._metrics.decode import ObjectRow, ShapeRows, VisibleStream
-from wanllmdb.types import INT64_MAX, INT64_MIN, JSONValue
+from wanllmdb._metrics.blocks import blocks
+from wanllmdb._metrics.columns import DTYPES, ColumnRows
+from wanllmdb._metrics.decode import VisibleStream
+from wanllmdb.types import JSONValue
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +28,6 @@ JSON_METADATA = {b"wanllmdb.encoding": b"json"}
 """Marks a column of JSON text: its key held values that share no Arrow type."""
 
 _EXACT_FLOAT_INT = 1 << 53
-_DTYPES = {"d": "<f8", "q": "<i8", "b": "?"}
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class _Rows:
     """Columns of the rows themselves, one list item per block."""
 
     steps: list[Ints] = field(default_factory=list)
+    """Times are in ms: the log's us would differ from what is sealed."""
     times: list[Ints] = field(default_factory=list)
     ordinals: list[Ints] = field(default_factory=list)
     epochs: list[Ints] = field(default_factory=list)
@@ -69,17 +71,14 @@ class Scan:
 
         self._np = np
         self._wanted = None if keys is None else frozenset(keys)
-        self._resolve = resolve
         self._parts: dict[str, list[_Part]] = {}
         self._rows = _Rows()
         self._count = 0
         self.writers: list[str] = []
         for rank, stream in enumerate(sorted(streams, key=lambda s: s.token)):
             for decoded in stream.segments:
-                for block in decoded.shaped:
-                    self._add_shaped(block, stream, rank)
-                if decoded.objects:
-                    self._add_objects(decoded.objects, stream, rank)
+                for block in blocks(decoded, resolve):
+                    self._add_block(block, stream, rank)
         self._order()
 
     @property
@@ -96,14 +95,13 @@ class Scan:
         import pyarrow as pa
 
         np = self._np
-        seconds = self._times / 1e6
         names = pa.DictionaryArray.from_arrays(
             pa.array(self._writer_ids.astype(np.int32)), pa.array(self.writers or [""])
         )
         columns = {
             "_step": pa.array(self._steps),
-            "_timestamp": pa.array(seconds),
-            "_runtime": pa.array((self._times - start_us) / 1e6),
+            "_timestamp": pa.array(self._times / 1e3),
+            "_runtime": pa.array((self._times - start_us // 1000) / 1e3),
             "_writer": names.cast(pa.string()),
         }
         fields = [pa.field(name, column.type) for name, column in columns.items()]
@@ -130,11 +128,11 @@ class Scan:
                     cells[row] = None if cells[row] is _ABSENT else cells[row]
             columns.append((key, cells))
         for index in range(self._groups):
-            time_us = int(self._times[index])
+            time_ms = int(self._times[index])
             found: dict[str, JSONValue] = {
                 "_step": int(self._steps[index]),
-                "_timestamp": time_us / 1e6,
-                "_runtime": (time_us - start_us) / 1e6,
+                "_timestamp": time_ms / 1e3,
+                "_runtime": (time_ms - start_us // 1000) / 1e3,
                 "_writer": self.writers[self._writer_ids[index]],
             }
             for key, cells in columns:
@@ -160,56 +158,33 @@ class Scan:
                         cells[group] = (rank, value)
             yield key, [value for _, value in sorted(cells.values(), key=_rank_of)]
 
-    def _add_shaped(self, block: ShapeRows, stream: VisibleStream, rank: int) -> None:
+    def _add_block(self, block: ColumnRows, stream: VisibleStream, rank: int) -> None:
         np = self._np
-        head = [("crc", "<u4"), ("ws", "<u4"), ("step", "<i8"), ("time", "<i8")]
-        cells: list[tuple[str, str]] = []
-        for index, (_, code) in enumerate(block.shape.present):
-            cells.append((f"v{index}", _DTYPES[code]))
-            if code == "b":
-                cells.append((f"p{index}", "V7"))
-        raw = np.frombuffer(block.frames, np.dtype(head + cells))
-        ordinals = np.asarray(block.ordinals, np.int64)
-        kept = self._visible(raw["step"], ordinals, stream)
-        if kept is not None:
-            raw, ordinals = raw[kept], ordinals[kept]
-        if not len(raw):
-            return
-        rows = self._add_rows(raw["step"], raw["time"], ordinals, stream, rank)
-        for index, (key, code) in enumerate(block.shape.present):
-            if self._wants(key):
-                self._add_part(key, _Part(code, rows, raw[f"v{index}"]))
-        for key, code in zip(block.shape.keys, block.shape.codes, strict=True):
-            if code == "n" and self._wants(key):
-                self._add_part(key, _Part("n", rows, [None] * len(rows)))
-
-    def _add_objects(
-        self, objects: list[ObjectRow], stream: VisibleStream, rank: int
-    ) -> None:
-        np = self._np
-        steps = np.array([o.step for o in objects], np.int64)
-        times = np.array([o.time_us for o in objects], np.int64)
-        ordinals = np.array([o.ordinal for o in objects], np.int64)
+        steps, times, ordinals = block.steps, block.times, block.ordinals
         kept = self._visible(steps, ordinals, stream)
         if kept is not None:
             steps, times, ordinals = steps[kept], times[kept], ordinals[kept]
-            objects = [o for o, keep in zip(objects, kept, strict=True) if keep]
-        if not objects:
+        if not len(steps):
             return
         rows = self._add_rows(steps, times, ordinals, stream, rank)
-        gathered: dict[tuple[str, str], tuple[list[int], list[Any]]] = {}
-        for row, item in zip(rows.tolist(), objects, strict=True):
-            for key, stored in item.values.items():
-                if self._wants(key):
-                    value = self._resolve(stored)
-                    at, values = gathered.setdefault((key, _code(value)), ([], []))
-                    at.append(row)
-                    values.append(value)
-        for (key, code), (at, values) in gathered.items():
-            cells: Any = values
-            if code in _DTYPES:
-                cells = np.array(values, _DTYPES[code])
-            self._add_part(key, _Part(code, np.array(at, np.int64), cells))
+        place = None if kept is None else np.cumsum(kept) - 1
+        for cells in block.cells:
+            if not self._wants(cells.key):
+                continue
+            at, values = cells.rows, cells.values
+            if kept is not None and place is not None:
+                own = np.arange(len(kept)) if at is None else at
+                shown = kept[own]
+                at = place[own[shown]]
+                values = (
+                    [v for v, show in zip(values, shown, strict=True) if show]
+                    if isinstance(values, list) else values[shown]
+                )  # fmt: skip
+            if at is None or len(at):
+                self._add_part(
+                    cells.key,
+                    _Part(cells.code, rows if at is None else rows[at], values),
+                )
 
     def _wants(self, key: str) -> bool:
         return self._wanted is None or key in self._wanted
@@ -239,7 +214,7 @@ class Scan:
         if stream.writer not in self.writers:
             self.writers.append(stream.writer)
         self._rows.steps.append(steps)
-        self._rows.times.append(times)
+        self._rows.times.append(times // 1000)
         self._rows.ordinals.append(ordinals)
         self._rows.epochs.append(np.full(count, stream.epoch, np.int64))
         self._rows.tokens.append(np.full(count, rank, np.int64))
@@ -274,7 +249,7 @@ class Scan:
             (
                 joined(self._rows.ordinals),
                 tokens,
-                times // 1000,
+                times,
                 joined(self._rows.epochs),
             )
         )
@@ -319,8 +294,8 @@ class Scan:
             for part in parts
         ):
             codes = {"d"}
-        if len(codes) == 1 and (code := next(iter(codes))) in _DTYPES:
-            return self._typed(parts, _DTYPES[code]), None
+        if len(codes) == 1 and (code := next(iter(codes))) in DTYPES:
+            return self._typed(parts, DTYPES[code]), None
         cells: list[Any] = [None] * self._groups
         as_text = codes <= {"s"}
         for part in parts:
@@ -369,15 +344,3 @@ class Scan:
 
 _ABSENT = object()
 _rank_of = itemgetter(0)
-
-
-def _code(value: JSONValue) -> str:
-    if value is None:
-        return "n"
-    if isinstance(value, bool):
-        return "b"
-    if isinstance(value, int):
-        return "q" if INT64_MIN <= value <= INT64_MAX else "o"
-    if isinstance(value, float):
-        return "d"
-    return "s" if isinstance(value, str) else "o"

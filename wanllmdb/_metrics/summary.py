@@ -46,8 +46,9 @@ def summarise(fold: Fold, definitions: Definitions, started_us: int) -> dict[str
     if fold.last_step is not None:
         summary["_step"] = fold.last_step
     if fold.last_us is not None:
-        summary["_timestamp"] = fold.last_us / 1e6
-        summary["_runtime"] = max(0, fold.last_us - started_us) / 1e6
+        # In whole ms, as sealed rows have it.
+        summary["_timestamp"] = fold.last_us // 1000 / 1e3
+        summary["_runtime"] = max(0, fold.last_us // 1000 - started_us // 1000) / 1e3
     return summary
 
 

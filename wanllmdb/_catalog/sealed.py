@@ -1,0 +1,313 @@
+"""What is sealed: the parts, the logs of small runs, and how far each stream went.
+
+Parts, watermarks and inline logs of one seal or merge change in one transaction, so
+that each row is visible exactly once at every moment.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wanllmdb import _clock
+from wanllmdb.types import Kind, StreamIdentity
+
+KEY_LIMIT = 256
+"""Keys of a part that `part_key` lists; a part of more is asked for any key."""
+
+GRACE_US = 60_000_000
+"""How long what was replaced stays on the disk: a reader may be about to open it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRows:
+    """A run's rows in one part; see table `part_run`."""
+
+    part: int
+    path: str
+    layout: str
+    row_first: int
+    rows: int
+    step_min: int | None
+    step_max: int | None
+    epoch_min: int
+    epoch_max: int
+    plain: bool
+    part_rows: int
+    quarantined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a stream is sealed; see table `watermark`."""
+
+    identity: StreamIdentity
+    kind: Kind
+    seq: int
+    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class InlineKey:
+    """A segment that the Catalog itself holds; `rowid` finds its bytes."""
+
+    rowid: int
+    token: str
+    kind: Kind
+    seq: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """All that is sealed of one run, as it stood at one moment."""
+
+    marks: tuple[Watermark, ...] = ()
+    parts: tuple[PartRows, ...] = ()
+    inline: tuple[InlineKey, ...] = ()
+
+    def mark(self, token: str, kind: Kind) -> Watermark | None:
+        """How far a stream is sealed."""
+        for mark in self.marks:
+            if mark.identity.token == token and mark.kind is kind:
+                return mark
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RunShare:
+    """What a new part holds of one run."""
+
+    run: int
+    row_first: int
+    rows: int
+    step_min: int | None
+    step_max: int | None
+    epoch_min: int
+    epoch_max: int
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewPart:
+    """A Parquet file that is in place, to be made visible."""
+
+    name: str
+    layout: str
+    rows: int
+    bytes: int
+    digest: str
+    shares: Sequence[RunShare]
+    columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Column name and type codes of each key."""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineSegment:
+    """A segment that the Catalog shall hold."""
+
+    token: str
+    kind: Kind
+    seq: int
+    crc: int
+    plain: bool
+    data: bytes
+
+
+_PART_ROWS = """
+SELECT part.id, project.uid || '/' || part.name, part.layout, part_run.row_first,
+    part_run.rows, part_run.step_min, part_run.step_max, part_run.epoch_min,
+    part_run.epoch_max, part_run.plain, part.rows, part.quarantined_us IS NOT NULL
+FROM part_run JOIN part ON part.id = part_run.part_id
+    JOIN project ON project.id = part.project_id
+"""
+
+
+def read(connection: sqlite3.Connection, pk: int) -> Sealed:
+    """What is sealed of a run."""
+    marks = connection.execute(
+        "SELECT token, epoch, writer, kind, seq, bytes, rows FROM watermark"
+        " WHERE run_id = ? ORDER BY token, kind",
+        (pk,),
+    ).fetchall()
+    if not marks:
+        return Sealed()
+    rows = connection.execute(
+        f"{_PART_ROWS} WHERE part_run.run_id = ? ORDER BY part.id", (pk,)
+    )
+    found = tuple(_part_rows(row) for row in rows)
+    inline = connection.execute(
+        "SELECT rowid, token, kind, seq, crc FROM inline_log WHERE run_id = ?"
+        " ORDER BY token, kind, seq",
+        (pk,),
+    )
+    return Sealed(
+        tuple(
+            Watermark(StreamIdentity(token, epoch, writer), Kind(kind), *rest)
+            for token, epoch, writer, kind, *rest in marks
+        ),
+        found,
+        tuple(InlineKey(row[0], row[1], Kind(row[2]), row[3], row[4])
+              for row in inline),
+    )  # fmt: skip
+
+
+def _part_rows(row: Sequence[Any]) -> PartRows:
+    *fields, plain, part_rows, quarantined = row
+    return PartRows(*[*fields, bool(plain), part_rows, bool(quarantined)])
+
+
+def inline_data(connection: sqlite3.Connection, rowid: int) -> bytes | None:
+    """The bytes of an inline segment; None if it was merged out meanwhile."""
+    row = connection.execute("SELECT data FROM inline_log WHERE rowid = ?", (rowid,))
+    found = row.fetchone()
+    return None if found is None else bytes(found[0])
+
+
+def add_part(connection: sqlite3.Connection, project: str, part: NewPart) -> int:
+    """Make a part visible; return its number.
+
+    Args:
+        connection: Inside the transaction that moves the watermarks, too.
+        project: Name of the project.
+        part: What it holds.
+    """
+    listed = list(part.columns.items())
+    cursor = connection.execute(
+        "INSERT INTO part (project_id, name, layout, merged, rows, bytes, digest,"
+        " any_key, created_us) VALUES ((SELECT id FROM project WHERE name = ?),"
+        " ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            project, part.name, part.layout, len(part.shares) > 1, part.rows,
+            part.bytes, part.digest, len(listed) > KEY_LIMIT, _clock.now_us(),
+        ),
+    )  # fmt: skip
+    number = cursor.lastrowid
+    assert number is not None
+    connection.executemany(
+        "INSERT INTO part_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (s.run, number, s.row_first, s.rows, s.step_min, s.step_max, s.epoch_min,
+             s.epoch_max, s.plain)
+            for s in part.shares
+        ],
+    )  # fmt: skip
+    if len(listed) <= KEY_LIMIT:
+        connection.executemany(
+            "INSERT INTO part_key VALUES (?, ?, ?, ?)",
+            [(number, key, name, codes) for key, (name, codes) in listed],
+        )
+    return number
+
+
+def set_watermarks(
+    connection: sqlite3.Connection, pk: int, marks: Iterable[Watermark]
+) -> None:
+    """Note how far streams of a run are sealed now."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO watermark VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (pk, m.identity.token, m.kind, m.identity.epoch, m.identity.writer, m.seq,
+             m.bytes, m.rows)
+            for m in marks
+        ],
+    )  # fmt: skip
+
+
+def add_inline(
+    connection: sqlite3.Connection, pk: int, segments: Iterable[InlineSegment]
+) -> None:
+    """Take small segments into the Catalog."""
+    connection.executemany(
+        "INSERT INTO inline_log VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(pk, s.token, s.kind, s.seq, s.crc, s.plain, s.data) for s in segments],
+    )
+
+
+def drop_inline(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
+    """Forget the inline segments of runs, which a part holds now."""
+    connection.executemany(
+        "DELETE FROM inline_log WHERE run_id = ?", [(pk,) for pk in runs]
+    )
+
+
+def retire(
+    connection: sqlite3.Connection, path: str, kind: str, after_us: int = GRACE_US
+) -> None:
+    """Note a file that nothing names any more, for `due` to find.
+
+    Args:
+        connection: Inside the transaction that gave it up.
+        path: Below the Store.
+        kind: ``part``, or ``log`` for the directory of a run.
+        after_us: How long it must stay.
+    """
+    connection.execute(
+        "INSERT OR REPLACE INTO retired VALUES (?, ?, ?)",
+        (path, kind, _clock.now_us() + after_us),
+    )
+
+
+def retire_parts(connection: sqlite3.Connection, parts: Iterable[int]) -> None:
+    """Give up parts whose rows stand in others now."""
+    for part in parts:
+        row = connection.execute(
+            "SELECT 'parts/' || project.uid || '/' || part.name FROM part"
+            " JOIN project ON project.id = part.project_id WHERE part.id = ?",
+            (part,),
+        ).fetchone()
+        if row is not None:
+            retire(connection, row[0], "part")
+            connection.execute("DELETE FROM part WHERE id = ?", (part,))
+
+
+def retire_empty(connection: sqlite3.Connection) -> None:
+    """Give up parts of which no run is left."""
+    rows = connection.execute(
+        "SELECT id FROM part WHERE NOT EXISTS"
+        " (SELECT 1 FROM part_run WHERE part_run.part_id = part.id)"
+    ).fetchall()
+    retire_parts(connection, [row[0] for row in rows])
+
+
+def due(
+    connection: sqlite3.Connection, now_us: int, limit: int = -1
+) -> list[tuple[str, str]]:
+    """(path, kind) of what may be removed now, the oldest first."""
+    rows = connection.execute(
+        "SELECT path, kind FROM retired WHERE due_us <= ? ORDER BY due_us LIMIT ?",
+        (now_us, limit),
+    )
+    return [(path, kind) for path, kind in rows]
+
+
+def forget_retired(connection: sqlite3.Connection, paths: Iterable[str]) -> None:
+    """Take paths off the list: they are removed, or needed again."""
+    connection.executemany("DELETE FROM retired WHERE path = ?", [(p,) for p in paths])
+
+
+def quarantine(connection: sqlite3.Connection, part: int) -> None:
+    """Mark a part as damaged: readers leave it out."""
+    connection.execute(
+        "UPDATE part SET quarantined_us = ? WHERE id = ?", (_clock.now_us(), part)
+    )
+
+
+def part_names(connection: sqlite3.Connection, project: str | None = None) -> set[str]:
+    """File names of the parts of a project, named by its uid, or of all."""
+    where = "" if project is None else " WHERE project.uid = ?"
+    rows = connection.execute(
+        "SELECT part.name FROM part JOIN project ON project.id = part.project_id"
+        + where,
+        () if project is None else (project,),
+    )
+    return {row[0] for row in rows}
+
+
+def retired_names(connection: sqlite3.Connection) -> set[str]:
+    """File names of what was given up, and is still there."""
+    rows = connection.execute("SELECT path FROM retired WHERE kind = 'part'")
+    return {row[0].rpartition("/")[2] for row in rows}

@@ -1,0 +1,489 @@
+"""Compaction: live logs become sealed parts, and small parts become large ones.
+
+The order, which lives here and only here: rows are decoded, written to a draft,
+synced, renamed into ``parts/``, the directory is synced; then ONE durable transaction
+makes the part visible and moves the watermarks; only then is what it replaced given
+up, and removed after a time of grace. Killed anywhere before the transaction, all is
+as it was; anywhere after it, the log is ignored. Each row shows exactly once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from wanllmdb import _clock, _files, _layout, _locks
+from wanllmdb._catalog import files as run_files
+from wanllmdb._catalog import runs, sealed
+from wanllmdb._catalog.connection import Database
+from wanllmdb._catalog.sealed import InlineSegment, NewPart, RunShare, Watermark
+from wanllmdb._debuglog import DebugLog
+from wanllmdb._metrics import decode, segment
+from wanllmdb._runlog import RunLogs
+from wanllmdb._segments import LAYOUTS
+from wanllmdb.types import Kind, RunRecord, State, StreamIdentity
+
+if TYPE_CHECKING:
+    from wanllmdb._metrics.seal import Batch, Table
+
+INLINE_BYTES = 16 << 10
+"""A run's log of one kind that is no larger stays in the Catalog when the run ends."""
+
+BATCH_BYTES = 64 << 20
+"""Bytes of log that are sealed together: what memory a compaction needs follows."""
+
+FENCE_US = 86_400_000_000
+"""How long a log stays whose writer did not close it: it may live after all."""
+
+SWEPT_AT_ONCE = 50
+"""Retired paths that the end of a run removes; `compact` removes all that are due."""
+
+
+@dataclass(slots=True)
+class Inline:
+    """What of a run goes into the Catalog in the transaction that ends it."""
+
+    segments: list[InlineSegment] = field(default_factory=list)
+    marks: list[Watermark] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Whole segments of a stream that wait to be sealed."""
+
+    kind: Kind
+    token: str
+    mark: Watermark | None
+    identity: StreamIdentity
+    paths: list[Path]
+    closed: bool
+    """Whether nobody writes the stream any more."""
+
+
+class Compactor:
+    """Seals the logs of a Store's runs. Safe beside writers and other compactors.
+
+    Args:
+        root: The Store's directory.
+        catalog: Its Catalog.
+        logs: Its runs' logs.
+        debug: Told what was survived.
+    """
+
+    def __init__(
+        self, root: Path, catalog: Database, logs: RunLogs, debug: DebugLog
+    ) -> None:
+        self._root = root
+        self._catalog = catalog
+        self._logs = logs
+        self._debug = debug
+
+    @contextmanager
+    def alone(self, uid: str) -> Iterator[bool]:
+        """Hold the compaction lock of a run, or of a project; False if another does."""
+        path = self._root / _layout.LOCKS / f"compact-{uid}.lock"
+        lock = _locks.try_acquire(path)
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                lock.release(unlink=True)
+
+    # The end of a run
+
+    def small(self, record: RunRecord, own: str | None = None) -> Inline:
+        """What of a run that ends now is small enough for the Catalog.
+
+        Args:
+            record: The run; its compaction lock is held.
+            own: A stream of this process that is closed, though still locked.
+        """
+        found = Inline()
+        pending = self._pending(record, own, ended=True)
+        for layout in {_layout_of(item.kind) for item in pending}:
+            items = [item for item in pending if _layout_of(item.kind) == layout]
+            size = sum(path.stat().st_size for item in items for path in item.paths)
+            if size <= INLINE_BYTES and all(item.closed for item in items):
+                for item in items:
+                    _take_inline(found, item, alone=len(items) == 1)
+        return found
+
+    def put_inline(self, connection: Any, record: RunRecord, inline: Inline) -> None:
+        """Take small logs into the Catalog, inside the transaction of the end."""
+        sealed.add_inline(connection, record.pk, inline.segments)
+        sealed.set_watermarks(connection, record.pk, inline.marks)
+        sealed.retire(connection, f"{_layout.LIVE}/{record.uid}", "log")
+
+    def seal(self, record: RunRecord, limit: int | None = None) -> int:
+        """Seal what of a run's log nobody writes any more.
+
+        Args:
+            record: The run.
+            limit: Leave alone a log of more bytes; None: any size.
+
+        Returns:
+            Bytes of log that were sealed; 0 where another compactor is at it.
+        """
+        with self.alone(record.uid) as mine:
+            if not mine:
+                return 0
+            now = runs.read(self._catalog.reader, record.pk)
+            ended = now.state is not State.RUNNING
+            pending = self._pending(now, None, ended=ended)
+            size = sum(path.stat().st_size for item in pending for path in item.paths)
+            if not size or (limit is not None and size > limit):
+                return 0
+            if ended:
+                inline = self.small(now)
+                if inline.marks:
+                    with self._catalog.transaction(durable=True) as connection:
+                        self.put_inline(connection, now, inline)
+                    pending = self._pending(now, None, ended=ended)
+            self._collect_drafts(now.uid, now.project)
+            for layout in ("wide", "system", "console"):
+                items = [i for i in pending if _layout_of(i.kind) == layout]
+                if items:
+                    self._seal_layout(now, layout, items)
+            if ended:
+                self._give_up_log(now)
+        return size
+
+    def _pending(
+        self, record: RunRecord, own: str | None, *, ended: bool
+    ) -> list[_Pending]:
+        """What can be sealed of a run.
+
+        That is what is behind a stream's last segment, and that one too where nobody
+        writes the stream.
+        """
+        view = self._logs.view()
+        directory = self._logs.directory(record.uid)
+        found = []
+        for kind in Kind:
+            for stored in view.streams(record.pk, record.uid, kind):
+                held = stored.token != own and _locks.is_held(
+                    directory / f"{stored.token}.lock"
+                )
+                paths = [path for path in stored.paths if path.stat().st_size]
+                closed = ended and not held
+                if not closed:
+                    paths = paths[:-1]
+                identity = self._logs.identity_of(record, stored)
+                if paths and identity is not None:
+                    found.append(
+                        _Pending(
+                            kind, stored.token, stored.mark, identity, paths, closed
+                        )
+                    )
+        return found
+
+    def _seal_layout(
+        self, record: RunRecord, layout: str, items: Sequence[_Pending]
+    ) -> None:
+        """Seal segments in batches, each in a transaction of its own."""
+        batch, marks, done, size = _new_batch(record, layout), [], [], 0
+        for item in items:
+            rows = item.mark.rows if item.mark else 0
+            found = decode.read_stream(item.paths, item.identity, rows)
+            for path, decoded in zip(item.paths, found, strict=False):
+                if decoded.first_row < rows:
+                    decoded.leave_out(rows)
+                batch.add(item.identity, decoded, _written_by(item.kind))
+                marks.append(_mark_of(item, path, decoded))
+                done.append((item, path))
+                self._keep_damaged(record, path, decoded)
+                size += decoded.bytes
+                if size >= BATCH_BYTES:
+                    self._seal_batch(record, batch, marks, done)
+                    batch, marks, done, size = _new_batch(record, layout), [], [], 0
+        if marks:
+            self._seal_batch(record, batch, marks, done)
+
+    def _seal_batch(
+        self,
+        record: RunRecord,
+        batch: Batch,
+        marks: Sequence[Watermark],
+        done: Sequence[tuple[_Pending, Path]],
+    ) -> None:
+        tables = batch.tables()
+        project = runs.project_uid(self._catalog.reader, record.project)
+        target = self._root / _layout.PARTS / project
+        before = sealed.read(self._catalog.reader, record.pk).parts
+        new = [self._write(record, table, target, before) for table in tables]
+        try:
+            with self._catalog.transaction(durable=True) as connection:
+                for part in new:
+                    sealed.add_part(connection, record.project, part)
+                sealed.set_watermarks(connection, record.pk, _last_of_each(marks))
+                for item, path in done:
+                    if not item.closed:
+                        place = path.relative_to(self._root).as_posix()
+                        sealed.retire(connection, place, "log")
+        except BaseException:
+            for part in new:
+                (target / part.name).unlink(missing_ok=True)
+            raise
+
+    def _write(
+        self,
+        record: RunRecord,
+        table: Table,
+        target: Path,
+        before: Sequence[sealed.PartRows],
+    ) -> NewPart:
+        from wanllmdb._metrics import parts
+
+        tmp = self._root / _layout.TMP
+        done = parts.write(iter([table.arrow]), table, target, tmp, record.uid)
+        share = share_of(table.arrow, record.pk, 0)
+        last = max((p.step_max for p in before if p.step_max is not None), default=None)
+        after = last is None or share.step_min is None or share.step_min > last
+        share = RunShare(
+            share.run, 0, share.rows, share.step_min, share.step_max,
+            share.epoch_min, share.epoch_max, share.plain and after,
+        )  # fmt: skip
+        return NewPart(
+            done.name, table.layout, table.arrow.num_rows, done.bytes, done.digest,
+            [share], table.columns,
+        )  # fmt: skip
+
+    def _keep_damaged(
+        self, record: RunRecord, path: Path, decoded: decode.Segment
+    ) -> None:
+        """A segment whose bytes are not all frames goes to the trash as it is."""
+        if all(item.torn for item in decoded.damage):
+            return
+        trash = self._root / _layout.TRASH / record.uid
+        _files.make_private_dir(trash)
+        with suppress(FileExistsError):
+            os.link(path, trash / path.name)
+
+    def _give_up_log(self, record: RunRecord) -> None:
+        """Note that a run's directory may go, if all that is in it is sealed."""
+        view = self._logs.view()
+        if any(
+            stored.paths
+            for kind in Kind
+            for stored in view.streams(record.pk, record.uid, kind)
+        ):
+            return
+        directory = self._logs.directory(record.uid)
+        if not directory.is_dir():
+            return
+        crashed = record.state is State.CRASHED
+        after = FENCE_US if crashed else sealed.GRACE_US
+        with self._catalog.transaction(durable=False) as connection:
+            place = f"{_layout.LIVE}/{record.uid}"
+            sealed.retire(connection, place, "log", after)
+
+    # Removing what was replaced
+
+    def sweep(self, limit: int = -1) -> int:
+        """Remove what was given up, and whose time has come.
+
+        Args:
+            limit: At most so many paths; -1: all.
+
+        Returns:
+            How many paths were removed.
+        """
+        found = sealed.due(self._catalog.reader, _clock.now_us(), limit)
+        gone = [path for path, kind in found if self._remove(path, kind)]
+        if found:
+            with self._catalog.transaction(durable=False) as connection:
+                sealed.forget_retired(connection, [path for path, _ in found])
+        return len(gone)
+
+    def _remove(self, place: str, kind: str) -> bool:
+        path = self._root / place
+        try:
+            if kind == "part" or path.suffix == ".wlog":
+                path.unlink(missing_ok=True)
+                return True
+            return self._remove_log(path)
+        except OSError as error:
+            self._debug.survived(f"removing {place}", error)
+            return False
+
+    def _remove_log(self, directory: Path) -> bool:
+        """Remove a run's directory, unless something in it is needed again."""
+        uid = directory.name
+        with self.alone(uid) as mine:
+            pk = runs.find_uid(self._catalog.reader, uid)
+            if not mine or pk is None:
+                return False
+            # Listed first: what is made after that is not touched, and rmdir refuses a
+            # directory that holds something. A run that is resumed just now puts its
+            # lock here, an edit of its summary a segment.
+            found = list(directory.iterdir())
+            if not all(self._is_dead(pk, path) for path in found):
+                return False
+            if not self._is_ingested(pk, directory / "files"):
+                return False
+            for path in found:
+                if path.name != "files":
+                    path.unlink(missing_ok=True)
+            _empty(directory / "files")
+            with suppress(OSError):
+                directory.rmdir()
+        return True
+
+    def _is_dead(self, pk: int, path: Path) -> bool:
+        """Whether a file of a run's directory is sealed, or a dead writer's lock."""
+        if path.suffix == ".lock":
+            return not _locks.is_held(path)
+        parsed = segment.parse_file_name(path.name)
+        if parsed is None:
+            return path.name == "files"
+        token, kind, seq = parsed
+        mark = sealed.read(self._catalog.reader, pk).mark(token, kind)
+        size = path.stat().st_size
+        if mark is None:
+            return False
+        return seq < mark.seq or (seq == mark.seq and size <= mark.bytes) or not size
+
+    def _is_ingested(self, pk: int, directory: Path) -> bool:
+        """Whether each file of a run's directory is stored with the run."""
+        stored = {f.path: f for f in run_files.read(self._catalog.reader, pk)}
+        for path in directory.rglob("*"):
+            if path.is_dir() and not path.is_symlink():
+                continue
+            known = stored.get(path.relative_to(directory).as_posix())
+            found = path.lstat()
+            if (
+                known is None
+                or known.size != found.st_size
+                or known.mtime_ns != found.st_mtime_ns
+            ):
+                return False
+        return True
+
+    def _collect_drafts(self, owner: str, project: str) -> None:
+        """Remove what an interrupted compaction of the same owner left behind.
+
+        Its lock is held, so nobody else is writing such files now.
+        """
+        for path in (self._root / _layout.TMP).glob(f"{owner}-*.parquet"):
+            path.unlink(missing_ok=True)
+        uid = runs.project_uid(self._catalog.reader, project)
+        found = list((self._root / _layout.PARTS / uid).glob(f"{owner}-*.parquet"))
+        known = sealed.part_names(self._catalog.reader, uid) if found else set()
+        for path in found:
+            if path.name not in known:
+                path.unlink(missing_ok=True)
+
+    def collect_orphans(self) -> int:
+        """Remove every part and draft that nothing names and nobody is writing."""
+        removed = 0
+        reader = self._catalog.reader
+        known = sealed.part_names(reader) | sealed.retired_names(reader)
+        root = self._root
+        for path in [
+            *(root / _layout.TMP).glob("*.parquet"),
+            *(root / _layout.PARTS).glob("*/*.parquet"),
+        ]:
+            owner = path.name.partition("-")[0]
+            if path.name in known:
+                continue
+            with self.alone(owner) as mine:
+                # Asked again under the lock: its writer may have just finished.
+                if mine and path.name not in sealed.part_names(reader):
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+
+def _layout_of(kind: Kind) -> str:
+    return LAYOUTS.get(kind, "wide")  # edits lie with the metrics
+
+
+def _written_by(kind: Kind) -> str:
+    from wanllmdb._metrics import seal
+
+    return seal.EDIT if kind is Kind.EDITS else seal.SUMMARY
+
+
+def _new_batch(record: RunRecord, layout: str) -> Batch:
+    from wanllmdb._metrics.seal import Batch
+
+    return Batch(record.uid, layout)
+
+
+def _mark_of(item: _Pending, path: Path, decoded: decode.Segment) -> Watermark:
+    parsed = segment.parse_file_name(path.name)
+    assert parsed is not None
+    size = path.stat().st_size
+    return Watermark(item.identity, item.kind, parsed[2], size, decoded.rows)
+
+
+def _last_of_each(marks: Sequence[Watermark]) -> list[Watermark]:
+    found = {(mark.identity.token, mark.kind): mark for mark in marks}
+    return list(found.values())
+
+
+def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
+    rows = item.mark.rows if item.mark else 0
+    for path, decoded in zip(
+        item.paths, decode.read_stream(item.paths, item.identity, rows), strict=False
+    ):
+        data = path.read_bytes()
+        mark = _mark_of(item, path, decoded)
+        plain = alone and len(item.paths) == 1 and item.mark is None
+        found.segments.append(
+            InlineSegment(
+                item.token, item.kind, mark.seq, crc32(data),
+                plain and _is_plain(data, decoded), data,
+            )
+        )  # fmt: skip
+        found.marks.append(mark)
+    found.marks = _last_of_each(found.marks)
+
+
+def _is_plain(data: bytes, decoded: decode.Segment) -> bool:
+    """Whether a segment is one stretch of rows of one shape, whose steps rise."""
+    if decoded.objects or decoded.damage or len(decoded.shaped) != 1:
+        return False
+    block = decoded.shaped[0]
+    start = segment.HEADER_BYTES + len(block.shape.definition())
+    steps = [row[0] for row in block.rows()]
+    rising = all(a < b for a, b in pairwise(steps))
+    same = data[start : start + len(block.frames)] == block.frames
+    return rising and same and "n" not in block.shape.codes
+
+
+def share_of(table: Any, pk: int, row_first: int) -> RunShare:
+    """What a sealed table of one run's rows holds."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    steps = pc.min_max(table["_step"]).as_py()
+    epochs = pc.min_max(table["_epoch"]).as_py()
+    plain = True
+    if "key" not in table.column_names:
+        values = table["_step"].to_numpy()
+        writers = table["_writer"].combine_chunks()
+        if len(writers.dictionary) > 1 or not (np.diff(values) > 0).all():
+            pairs = np.stack([writers.indices.to_numpy().astype(np.int64), values])
+            plain = np.unique(pairs, axis=1).shape[1] == len(values)
+    return RunShare(
+        pk, row_first, table.num_rows, steps["min"], steps["max"], epochs["min"],
+        epochs["max"], plain,
+    )  # fmt: skip
+
+
+def _empty(directory: Path) -> None:
+    for name, folders, files in os.walk(directory, topdown=False):
+        for file in files:
+            (Path(name) / file).unlink(missing_ok=True)
+        for folder in folders:
+            path = Path(name) / folder
+            path.unlink() if path.is_symlink() else path.rmdir()
+    with suppress(FileNotFoundError):
+        directory.rmdir()

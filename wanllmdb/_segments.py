@@ -1,0 +1,297 @@
+"""What is stored of a run's streams, wherever it lies: in parts, inline, or live.
+
+A reader takes a `View`, reads, and asks it whether all still holds: a compactor may
+have moved rows from a log into a part meanwhile. If not, it reads again. Thus each
+row is seen exactly once (notes on the reader protocol: docs/format.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from zlib import crc32
+
+from wanllmdb._catalog import sealed
+from wanllmdb._catalog.connection import Database
+from wanllmdb._catalog.sealed import InlineKey, PartRows, Sealed, Watermark
+from wanllmdb._metrics import decode, segment
+from wanllmdb._metrics.decode import Segment
+from wanllmdb.errors import CorruptPartError
+from wanllmdb.types import Kind, StreamIdentity
+
+if TYPE_CHECKING:
+    from wanllmdb._metrics.columns import Cells, ColumnRows, Ints
+
+    Blocks = list[tuple[StreamIdentity, ColumnRows]]
+    Late = list[tuple[str, Cells, Ints]]
+
+R = TypeVar("R")
+
+LAYOUTS = {Kind.METRICS: "wide", Kind.SYSTEM: "system", Kind.CONSOLE: "console"}
+"""The layout of the parts that hold a kind's rows."""
+
+CACHED_ROWS = 1_000_000
+"""Rows of parts that a view keeps, so that each is read once for all its streams."""
+
+
+class Moved(Exception):  # noqa: N818 - no fault: it says to look again
+    """Rows were moved while they were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """One stream of a run.
+
+    Attributes:
+        token: Its name.
+        mark: How far it is sealed.
+        paths: Its live segments beyond that.
+    """
+
+    token: str
+    mark: Watermark | None
+    paths: Sequence[Path]
+
+
+class Segments:
+    """Finds the segments of a Store's runs.
+
+    Args:
+        live: The directory of live logs.
+        parts: The directory of sealed parts.
+        catalog: Says what is sealed.
+    """
+
+    def __init__(self, live: Path, parts: Path, catalog: Database) -> None:
+        self.live = live
+        self.parts = parts
+        self.catalog = catalog
+
+    def read(self, compute: Callable[[View], R]) -> R:
+        """Compute something from a view that held from beginning to end.
+
+        Args:
+            compute: Called again whenever rows were moved meanwhile.
+        """
+        while True:
+            view = View(self)
+            try:
+                result = compute(view)
+            except (FileNotFoundError, Moved):
+                if view.holds():
+                    raise
+                continue
+            if view.holds():
+                return result
+
+
+class View:
+    """What is stored of one or more runs, as it was when each was first asked for."""
+
+    def __init__(self, source: Segments) -> None:
+        self._source = source
+        self._seen: dict[int, Sealed] = {}
+        self._blocks: dict[tuple[int, int, tuple[str, ...] | None], Blocks] = {}
+        self._late: dict[tuple[int, int, tuple[str, ...] | None], Late] = {}
+
+    def sealed(self, pk: int) -> Sealed:
+        """What is sealed of a run."""
+        if pk not in self._seen:
+            self._seen[pk] = sealed.read(self._source.catalog.reader, pk)
+        return self._seen[pk]
+
+    def holds(self) -> bool:
+        """Whether nothing was moved since."""
+        reader = self._source.catalog.reader
+        return all(sealed.read(reader, pk) == seen for pk, seen in self._seen.items())
+
+    def streams(self, pk: int, uid: str, kind: Kind) -> list[StoredStream]:
+        """The streams of one kind of a run, by name."""
+        marks = {
+            mark.identity.token: mark
+            for mark in self.sealed(pk).marks
+            if mark.kind is kind
+        }
+        live = decode.list_segments(self._source.live / uid, kind)
+        return [
+            StoredStream(
+                token, marks.get(token), _beyond(live.get(token, ()), marks.get(token))
+            )
+            for token in sorted({*marks, *live})
+        ]
+
+    def segments(
+        self,
+        pk: int,
+        stream: StoredStream,
+        known: StreamIdentity | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> Iterator[Segment]:
+        """A stream's rows and writes, in order.
+
+        Args:
+            pk: The run.
+            stream: One of its streams.
+            known: Its identity, where its headers may be damaged.
+            keys: Metrics wanted of what is sealed; None for all.
+
+        Raises:
+            CorruptPartError: a part is damaged.
+        """
+        mark = stream.mark
+        if mark is None:
+            yield from decode.read_stream(stream.paths, known)
+            return
+        yield from self._sealed_segments(pk, mark, keys)
+        for decoded in decode.read_stream(stream.paths, mark.identity, mark.rows):
+            if decoded.first_row < mark.rows:
+                decoded.leave_out(mark.rows)
+            yield decoded
+
+    def _sealed_segments(
+        self, pk: int, mark: Watermark, keys: Sequence[str] | None
+    ) -> Iterator[Segment]:
+        token, epoch = mark.identity.token, mark.identity.epoch
+        found = self.sealed(pk)
+        parts = [p for p in found.parts if p.epoch_min <= epoch <= p.epoch_max]
+        for part in parts:
+            _refuse_quarantined(part)
+        late = self._late_cells(pk, parts, mark, keys)
+        for part in parts:
+            if part.layout != LAYOUTS.get(mark.kind):
+                continue
+            for identity, block in self._wide_blocks(pk, part, keys):
+                if identity.token == token:
+                    first, last = block.ordinals[[0, -1]].tolist()
+                    joined = _joined(block, late)
+                    yield Segment(
+                        identity, columns=[joined], first_row=first, rows=last + 1
+                    )
+        writes = self._writes(parts, mark)
+        if writes:
+            yield Segment(mark.identity, summaries=writes, rows=mark.rows)
+        for key in found.inline:
+            if key.token == token and key.kind is mark.kind:
+                yield self._inline(key, mark)
+
+    def _inline(self, key: InlineKey, mark: Watermark) -> Segment:
+        data = sealed.inline_data(self._source.catalog.reader, key.rowid)
+        if data is None:
+            raise Moved
+        name = segment.file_name(key.token, key.kind, key.seq)
+        if crc32(data) != key.crc:
+            raise CorruptPartError(
+                f"The Catalog's copy of {name} is damaged.", hint="Restore a backup.",
+                part=name,
+            )  # fmt: skip
+        return decode.decode(data, name, 0, mark.identity)
+
+    def _writes(
+        self, parts: Iterable[PartRows], mark: Watermark
+    ) -> list[decode.SummaryWrite]:
+        from wanllmdb._metrics import parts as files
+
+        wanted = {Kind.METRICS: "summary", Kind.EDITS: "edit"}.get(mark.kind)
+        return [
+            write
+            for part in parts
+            if part.layout == "objects" and wanted is not None
+            for identity, kind, write in files.summary_writes(
+                self._source.parts / part.path, part.row_first, part.rows
+            )
+            if identity.token == mark.identity.token and kind == wanted
+        ]
+
+    def _wide_blocks(
+        self, pk: int, part: PartRows, keys: Sequence[str] | None
+    ) -> Blocks:
+        from wanllmdb._metrics import parts as files
+
+        place = (pk, part.part, None if keys is None else tuple(keys))
+        if place not in self._blocks:
+            held = sum(
+                len(block.steps)
+                for found in self._blocks.values()
+                for _, block in found
+            )
+            if held + part.rows > CACHED_ROWS:
+                self._blocks.clear()
+            self._blocks[place] = files.wide_rows(
+                self._source.parts / part.path, part.row_first, part.rows, keys
+            )
+        return self._blocks[place]
+
+    def _late_cells(
+        self,
+        pk: int,
+        parts: Iterable[PartRows],
+        mark: Watermark,
+        keys: Sequence[str] | None,
+    ) -> list[tuple[Cells, Ints]]:
+        """What tall and objects parts hold of a stream, with the rows' ordinals."""
+        if mark.kind is not Kind.METRICS:
+            return []
+        found: Late = []
+        for part in parts:
+            if part.layout in ("tall", "objects"):
+                found += self._late_of(pk, part, keys)
+        token = mark.identity.token
+        return [(cells, ordinals) for name, cells, ordinals in found if name == token]
+
+    def _late_of(self, pk: int, part: PartRows, keys: Sequence[str] | None) -> Late:
+        from wanllmdb._metrics import parts as files
+
+        place = (pk, part.part, None if keys is None else tuple(keys))
+        if place not in self._late:
+            read = files.tall_values if part.layout == "tall" else files.object_values
+            path = self._source.parts / part.path
+            self._late[place] = list(read(path, part.row_first, part.rows, keys))
+        return self._late[place]
+
+
+def _refuse_quarantined(part: PartRows) -> None:
+    if part.quarantined:
+        raise CorruptPartError(
+            f"{part.path} is damaged, and was set aside.",
+            hint="It lies in the Store's trash/; a backup may have it whole.",
+            part=part.path,
+        )
+
+
+def _beyond(paths: Sequence[Path], mark: Watermark | None) -> list[Path]:
+    """The segments of a stream that hold more than is sealed."""
+    if mark is None:
+        return list(paths)
+    kept = []
+    for path in paths:
+        parsed = segment.parse_file_name(path.name)
+        assert parsed is not None
+        seq = parsed[2]
+        if seq > mark.seq or (seq == mark.seq and path.stat().st_size > mark.bytes):
+            kept.append(path)
+    return kept
+
+
+def _joined(block: ColumnRows, late: Sequence[tuple[Cells, Ints]]) -> ColumnRows:
+    """A block with the values that tall and objects parts hold of its rows."""
+    import numpy as np
+
+    from wanllmdb._metrics.columns import Cells, ColumnRows
+
+    more = []
+    for cells, ordinals in late:
+        rows = np.searchsorted(block.ordinals, ordinals)
+        rows[rows == len(block.ordinals)] = 0
+        fits = block.ordinals[rows] == ordinals
+        if fits.any():
+            values = cells.values
+            if isinstance(values, list):
+                values = [v for v, fit in zip(values, fits, strict=True) if fit]
+            else:
+                values = values[fits]
+            more.append(Cells(cells.key, cells.code, rows[fits], values))
+    if not more:
+        return block
+    return ColumnRows(block.ordinals, block.steps, block.times, [*block.cells, *more])
