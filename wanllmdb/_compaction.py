@@ -79,7 +79,7 @@ class Compactor:
     def __init__(
         self, root: Path, catalog: Database, logs: RunLogs, debug: DebugLog
     ) -> None:
-        self._root = root
+        self.root = root
         self._catalog = catalog
         self._logs = logs
         self._debug = debug
@@ -87,7 +87,7 @@ class Compactor:
     @contextmanager
     def alone(self, uid: str) -> Iterator[bool]:
         """Hold the compaction lock of a run, or of a project; False if another does."""
-        path = self._root / _layout.LOCKS / f"compact-{uid}.lock"
+        path = self.root / _layout.LOCKS / f"compact-{uid}.lock"
         lock = _locks.try_acquire(path)
         try:
             yield lock is not None
@@ -106,8 +106,8 @@ class Compactor:
         """
         found = Inline()
         pending = self._pending(record, own, ended=True)
-        for layout in {_layout_of(item.kind) for item in pending}:
-            items = [item for item in pending if _layout_of(item.kind) == layout]
+        for layout in {layout_of(item.kind) for item in pending}:
+            items = [item for item in pending if layout_of(item.kind) == layout]
             size = sum(path.stat().st_size for item in items for path in item.paths)
             if size <= INLINE_BYTES and all(item.closed for item in items):
                 for item in items:
@@ -145,9 +145,9 @@ class Compactor:
                     with self._catalog.transaction(durable=True) as connection:
                         self.put_inline(connection, now, inline)
                     pending = self._pending(now, None, ended=ended)
-            self._collect_drafts(now.uid, now.project)
+            self.collect_drafts(now.uid, now.project)
             for layout in ("wide", "system", "console"):
-                items = [i for i in pending if _layout_of(i.kind) == layout]
+                items = [i for i in pending if layout_of(i.kind) == layout]
                 if items:
                     self._seal_layout(now, layout, items)
             if ended:
@@ -187,21 +187,21 @@ class Compactor:
         self, record: RunRecord, layout: str, items: Sequence[_Pending]
     ) -> None:
         """Seal segments in batches, each in a transaction of its own."""
-        batch, marks, done, size = _new_batch(record, layout), [], [], 0
+        batch, marks, done, size = _new_batch(layout), [], [], 0
         for item in items:
             rows = item.mark.rows if item.mark else 0
             found = decode.read_stream(item.paths, item.identity, rows)
             for path, decoded in zip(item.paths, found, strict=False):
                 if decoded.first_row < rows:
                     decoded.leave_out(rows)
-                batch.add(item.identity, decoded, _written_by(item.kind))
+                batch.add(record.uid, item.identity, decoded, written_by(item.kind))
                 marks.append(_mark_of(item, path, decoded))
                 done.append((item, path))
                 self._keep_damaged(record, path, decoded)
                 size += decoded.bytes
                 if size >= BATCH_BYTES:
                     self._seal_batch(record, batch, marks, done)
-                    batch, marks, done, size = _new_batch(record, layout), [], [], 0
+                    batch, marks, done, size = _new_batch(layout), [], [], 0
         if marks:
             self._seal_batch(record, batch, marks, done)
 
@@ -214,7 +214,7 @@ class Compactor:
     ) -> None:
         tables = batch.tables()
         project = runs.project_uid(self._catalog.reader, record.project)
-        target = self._root / _layout.PARTS / project
+        target = self.root / _layout.PARTS / project
         before = sealed.read(self._catalog.reader, record.pk).parts
         new = [self._write(record, table, target, before) for table in tables]
         try:
@@ -224,7 +224,7 @@ class Compactor:
                 sealed.set_watermarks(connection, record.pk, _last_of_each(marks))
                 for item, path in done:
                     if not item.closed:
-                        place = path.relative_to(self._root).as_posix()
+                        place = path.relative_to(self.root).as_posix()
                         sealed.retire(connection, place, "log")
         except BaseException:
             for part in new:
@@ -240,7 +240,7 @@ class Compactor:
     ) -> NewPart:
         from wanllmdb._metrics import parts
 
-        tmp = self._root / _layout.TMP
+        tmp = self.root / _layout.TMP
         done = parts.write(iter([table.arrow]), table, target, tmp, record.uid)
         share = share_of(table.arrow, record.pk, 0)
         last = max((p.step_max for p in before if p.step_max is not None), default=None)
@@ -260,7 +260,7 @@ class Compactor:
         """A segment whose bytes are not all frames goes to the trash as it is."""
         if all(item.torn for item in decoded.damage):
             return
-        trash = self._root / _layout.TRASH / record.uid
+        trash = self.root / _layout.TRASH / record.uid
         _files.make_private_dir(trash)
         with suppress(FileExistsError):
             os.link(path, trash / path.name)
@@ -295,14 +295,36 @@ class Compactor:
             How many paths were removed.
         """
         found = sealed.due(self._catalog.reader, _clock.now_us(), limit)
-        gone = [path for path, kind in found if self._remove(path, kind)]
-        if found:
+        lock = _locks.try_acquire(self.sweep_lock) if found else None
+        if lock is None:  # a backup is copying what may go, or nothing may
+            return 0
+        with lock:
+            gone = [path for path, kind in found if self._remove(path, kind)]
             with self._catalog.transaction(durable=False) as connection:
                 sealed.forget_retired(connection, [path for path, _ in found])
         return len(gone)
 
+    @property
+    def sweep_lock(self) -> Path:
+        """Whoever holds the lock of this file keeps what was given up on the disk."""
+        return self.root / _layout.LOCKS / "sweep.lock"
+
+    def seal_all(self) -> Iterator[tuple[RunRecord, int]]:
+        """Seal every live log, as far as nobody writes it any more.
+
+        Yields:
+            Each run of which something was sealed, and how many bytes of log.
+        """
+        for uid in sorted(path.name for path in (self.root / _layout.LIVE).iterdir()):
+            pk = runs.find_uid(self._catalog.reader, uid)
+            if pk is not None:
+                record = runs.read(self._catalog.reader, pk)
+                size = self.seal(record)
+                if size:
+                    yield record, size
+
     def _remove(self, place: str, kind: str) -> bool:
-        path = self._root / place
+        path = self.root / place
         try:
             if kind == "part" or path.suffix == ".wlog":
                 path.unlink(missing_ok=True)
@@ -365,15 +387,15 @@ class Compactor:
                 return False
         return True
 
-    def _collect_drafts(self, owner: str, project: str) -> None:
+    def collect_drafts(self, owner: str, project: str) -> None:
         """Remove what an interrupted compaction of the same owner left behind.
 
         Its lock is held, so nobody else is writing such files now.
         """
-        for path in (self._root / _layout.TMP).glob(f"{owner}-*.parquet"):
+        for path in (self.root / _layout.TMP).glob(f"{owner}-*.parquet"):
             path.unlink(missing_ok=True)
         uid = runs.project_uid(self._catalog.reader, project)
-        found = list((self._root / _layout.PARTS / uid).glob(f"{owner}-*.parquet"))
+        found = list((self.root / _layout.PARTS / uid).glob(f"{owner}-*.parquet"))
         known = sealed.part_names(self._catalog.reader, uid) if found else set()
         for path in found:
             if path.name not in known:
@@ -384,7 +406,7 @@ class Compactor:
         removed = 0
         reader = self._catalog.reader
         known = sealed.part_names(reader) | sealed.retired_names(reader)
-        root = self._root
+        root = self.root
         for path in [
             *(root / _layout.TMP).glob("*.parquet"),
             *(root / _layout.PARTS).glob("*/*.parquet"),
@@ -400,20 +422,22 @@ class Compactor:
         return removed
 
 
-def _layout_of(kind: Kind) -> str:
+def layout_of(kind: Kind) -> str:
+    """The layout of the part that a kind's rows go to."""
     return LAYOUTS.get(kind, "wide")  # edits lie with the metrics
 
 
-def _written_by(kind: Kind) -> str:
+def written_by(kind: Kind) -> str:
+    """What a stream's writes into the summary count as."""
     from wanllmdb._metrics import seal
 
     return seal.EDIT if kind is Kind.EDITS else seal.SUMMARY
 
 
-def _new_batch(record: RunRecord, layout: str) -> Batch:
+def _new_batch(layout: str) -> Batch:
     from wanllmdb._metrics.seal import Batch
 
-    return Batch(record.uid, layout)
+    return Batch(layout)
 
 
 def _mark_of(item: _Pending, path: Path, decoded: decode.Segment) -> Watermark:

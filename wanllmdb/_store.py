@@ -17,9 +17,18 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from wanllmdb import _clock, _files, _ids, _json, _layout, _locks, _values
+from wanllmdb import (
+    _clock,
+    _files,
+    _ids,
+    _json,
+    _layout,
+    _locks,
+    _merging,
+    _values,
+)
 from wanllmdb._blobs import Blobs
-from wanllmdb._catalog import events, migrations, runs, streams, values
+from wanllmdb._catalog import events, migrations, projects, runs, streams, values
 from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog.connection import Database, read_stamp
 from wanllmdb._catalog.schema import JSON_LIMIT
@@ -45,6 +54,9 @@ from wanllmdb.types import (
     State,
     StreamIdentity,
 )
+
+ASKED_AT_ONE_IN = 32
+"""How many runs end for each that asks whether its project should be merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +281,21 @@ class Store:
             self.debug.survived("inline", error)
             return Inline()
 
+    def compact(self) -> Iterator[str]:
+        """Seal every log that nobody writes, merge small parts, remove what may go.
+
+        Yields:
+            One line for each thing done.
+        """
+        for record, size in self.compactor.seal_all():
+            yield f"sealed {record.path}, {size} bytes of log"
+        for project in projects.read_all(self.catalog.reader):
+            if _merging.merge(self.compactor, self.catalog, project.name):
+                yield f"merged the small parts of project {project.name}"
+        removed = self.compactor.sweep() + self.compactor.collect_orphans()
+        if removed:
+            yield f"removed {removed} files that nothing names any more"
+
     def compact_run(self, record: RunRecord, limit: int | None = None) -> None:
         """Seal what can be sealed of a run; where that fails, its log stays as it is.
 
@@ -279,6 +306,11 @@ class Store:
         try:
             self.compactor.seal(record, limit)
             self.compactor.sweep(SWEPT_AT_ONCE)
+            # Asked at one run in so many, for the answer costs more the more runs wait.
+            if int(record.uid[-4:], 16) % ASKED_AT_ONE_IN == 0 and _merging.is_due(
+                self.catalog, record.project
+            ):
+                _merging.merge(self.compactor, self.catalog, record.project)
         except Exception as error:  # noqa: BLE001 - noted; the next compaction tries again
             self.debug.survived(
                 f"compaction of {record.project}/{record.run_id}", error

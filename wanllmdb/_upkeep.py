@@ -6,23 +6,27 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanllmdb import _files
+from wanllmdb import _files, _locks
 from wanllmdb._blobs import Blobs
-from wanllmdb._catalog import checks, runs, values
+from wanllmdb._catalog import checks, events, runs, sealed, values
 from wanllmdb._catalog.connection import Database, translated
-from wanllmdb._layout import BLOBS, CATALOG, FORMAT, LIVE, LOCKS
+from wanllmdb._layout import BLOBS, CATALOG, FORMAT, LIVE, LOCKS, PARTS, TRASH
 from wanllmdb._store import Store
 from wanllmdb.errors import (
     ConflictError,
     IntegrityError,
     InvalidInputError,
+    StoreLockedError,
     StoreUnavailableError,
     WanllmdbError,
 )
-from wanllmdb.types import RunRecord, State
+from wanllmdb.types import JSONValue, RunRecord, State
+
+BACKUP_TURN = 600.0
+"""Seconds that a backup waits for another one."""
 
 _SETTINGS = ("config.toml", ".gitignore")
 
@@ -51,11 +55,26 @@ def backup(store: Store, target: Path) -> Path:
         if os.path.lexists(goal):
             raise ConflictError(f"{goal} exists.", hint="Name a new directory.")
         _refuse_inside(goal, store.path)
-        with _drafted(goal) as draft:
+        with _kept(store), _drafted(goal) as draft:
             # The Catalog first: whatever it names is then still there to be copied.
             store.catalog.backup_to(draft / CATALOG)
             _copy_rest(store.path, draft)
         return goal
+
+
+@contextmanager
+def _kept(store: Store) -> Iterator[None]:
+    """Nothing that was replaced by a compaction is removed meanwhile."""
+    if store.read_only:
+        yield
+        return
+    lock = _locks.acquire(store.compactor.sweep_lock, BACKUP_TURN)
+    if lock is None:
+        raise StoreLockedError(
+            f"Another backup of {store.path} is being made.", hint="Wait for it."
+        )
+    with lock:
+        yield
 
 
 def restore(source: Path, target: Path) -> Path:
@@ -131,7 +150,7 @@ def _drafted(goal: Path) -> Iterator[Path]:
 
 def _copy_rest(source: Path, draft: Path) -> None:
     """Copy all but the Catalog; FORMAT, which makes it a Store, at last."""
-    for name in (LIVE, BLOBS):
+    for name in (LIVE, PARTS, BLOBS):
         if os.path.lexists(source / name):
             _copy_tree(source / name, draft / name)
     for name in (*_SETTINGS, FORMAT):
@@ -201,6 +220,9 @@ def check(store: Store) -> Iterator[str]:
                     for problem in _log_problems(store, record):
                         yield f"{path}: {problem}"
             yield from _blob_problems(store, paths)
+            for part in sealed.parts(reader):
+                if (trouble := _part_problem(store, part)) is not None:
+                    yield trouble
     except IntegrityError as error:  # the Catalog cannot even be read
         yield f"catalog: {error.message}"
 
@@ -216,6 +238,9 @@ def _log_problems(store: Store, record: RunRecord) -> Iterator[str]:
     try:
         damaged = [item for item in store.logs.damage(record) if not item.torn]
         yield from map(str, damaged)
+        if not damaged and record.damage and "damaged bytes" in record.damage:
+            yield f"{record.damage} (sealed since)"
+            return
         if not damaged and record.state is not State.RUNNING:
             yield from _missing_values(store, record)
     except OSError as error:
@@ -237,6 +262,113 @@ def _missing_values(store: Store, record: RunRecord) -> Iterator[str]:
     if lacking:
         more = f", and {len(lacking) - 1} more keys lack some" if lacking[1:] else ""
         yield f"its log holds {lacking[0]}{more}"
+
+
+def _part_problem(store: Store, part: sealed.StoredPart) -> str | None:
+    from wanllmdb._metrics import parts
+
+    path = store.parts / part.path
+    name = f"{part.project}: part {path.name}"
+    if part.quarantined:
+        return f"{name} is damaged, and was set aside"
+    try:
+        if parts.digest_of(path) != part.digest:
+            return f"{name} has changed ({part.digest})"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+def verify(store: Store) -> Iterator[str]:
+    """Look at every byte of every sealed part; set damaged ones aside, in trash/.
+
+    Yields:
+        One sentence for each part that is damaged.
+    """
+    for part in sealed.parts(store.catalog.reader):
+        problem = _part_problem(store, part)
+        if problem is None:
+            continue
+        yield problem
+        if part.quarantined or store.read_only:
+            continue
+        with store.catalog.transaction(durable=True) as connection:
+            sealed.quarantine(connection, part.part)
+            events.record(
+                connection, "quarantine", "part", part.path, reason=problem
+            )  # fmt: skip
+        aside = store.path / TRASH / "parts"
+        _files.make_private_dir(aside)
+        path = store.parts / part.path
+        with suppress(FileNotFoundError):
+            path.replace(aside / path.name)
+
+
+# Sizes
+
+
+def part_statistics(store: Store) -> list[dict[str, JSONValue]]:
+    """Per layout: how many parts, merged ones among them, rows and bytes."""
+    found: dict[str, dict[str, int]] = {}
+    for part in sealed.parts(store.catalog.reader):
+        held = found.setdefault(
+            part.layout, {"parts": 0, "merged": 0, "rows": 0, "bytes": 0}
+        )
+        held["parts"] += 1
+        held["merged"] += part.merged
+        held["rows"] += part.rows
+        held["bytes"] += part.bytes
+    return [{"layout": layout, **held} for layout, held in sorted(found.items())]
+
+
+def usage(store: Store, by: str) -> list[dict[str, JSONValue]]:
+    """Bytes on the disk, the most first.
+
+    Args:
+        store: The Store.
+        by: ``kind`` of file, and then the bytes are all there are; ``run``, whose rows
+            in parts of several runs count by their number, or ``project``.
+    """
+    if by == "kind":
+        sizes = _by_kind(store)
+    else:
+        sizes = {}
+        for record, size in _by_run(store):
+            name = record.path if by == "run" else record.project
+            sizes[name] = sizes.get(name, 0) + size
+    order = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    return [{by: name, "bytes": size} for name, size in order]
+
+
+def _by_kind(store: Store) -> dict[str, int]:
+    kinds = {LIVE: "live logs", PARTS: "parts", BLOBS: "blobs", TRASH: "trash"}
+    sizes: dict[str, int] = {}
+    for path in store.path.iterdir():
+        name = "catalog" if path.name.startswith("catalog.") else "other"
+        size = path.lstat().st_size if path.is_file() else _size_below(path)
+        name = kinds.get(path.name, name)
+        sizes[name] = sizes.get(name, 0) + size
+    return sizes
+
+
+def _by_run(store: Store) -> Iterator[tuple[RunRecord, int]]:
+    reader = store.catalog.reader
+    sealed_bytes = sealed.run_bytes(reader)
+    blobs = checks.blob_sizes(reader)
+    for deleted in (False, True):
+        for record in runs.find_many(reader, deleted=deleted):
+            size = sealed_bytes.get(record.pk, 0) + blobs.get(record.pk, 0)
+            yield record, size + _size_below(store.run_dir(record.uid))
+
+
+def _size_below(directory: Path) -> int:
+    return sum(
+        (Path(name) / file).lstat().st_size
+        for name, _, files in os.walk(directory)
+        for file in files
+    )
 
 
 def _blob_problems(store: Store, paths: dict[int, str]) -> Iterator[str]:

@@ -45,3 +45,12 @@ def blob_uses(connection: sqlite3.Connection) -> Iterator[BlobUse]:
         " ORDER BY 2, 3"
     )
     return (BlobUse(*row) for row in rows)
+
+
+def blob_sizes(connection: sqlite3.Connection) -> dict[int, int]:
+    """Bytes of the files that each run saved; the same content counts once."""
+    rows = connection.execute(
+        "SELECT run_id, sum(size) FROM (SELECT DISTINCT run_id, digest, size"
+        " FROM run_file) GROUP BY run_id"
+    )
+    return dict(rows.fetchall())

@@ -292,6 +292,12 @@ def find_uid(connection: sqlite3.Connection, uid: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def exists(connection: sqlite3.Connection, pk: int) -> bool:
+    """Whether a run was not purged."""
+    row = connection.execute("SELECT 1 FROM run WHERE id = ?", (pk,)).fetchone()
+    return row is not None
+
+
 def project_uid(connection: sqlite3.Connection, name: str) -> str:
     """The uid of a run's project."""
     row = connection.execute("SELECT uid FROM project WHERE name = ?", (name,))

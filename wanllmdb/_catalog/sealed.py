@@ -17,6 +17,9 @@ from wanllmdb.types import Kind, StreamIdentity
 KEY_LIMIT = 256
 """Keys of a part that `part_key` lists; a part of more is asked for any key."""
 
+SMALL_BYTES = 8 << 20
+"""A part that is no larger waits to be merged with others."""
+
 GRACE_US = 60_000_000
 """How long what was replaced stays on the disk: a reader may be about to open it."""
 
@@ -311,3 +314,127 @@ def retired_names(connection: sqlite3.Connection) -> set[str]:
     """File names of what was given up, and is still there."""
     rows = connection.execute("SELECT path FROM retired WHERE kind = 'part'")
     return {row[0].rpartition("/")[2] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class PartFacts:
+    """A part that may be merged with others; see table `part`."""
+
+    part: int
+    name: str
+    layout: str
+    bytes: int
+    rows: int
+    merged: bool
+
+
+def mergeable(
+    connection: sqlite3.Connection, project: str, limit: int
+) -> tuple[list[PartFacts], dict[int, list[RunShare]]]:
+    """Parts of at most `limit` bytes whose runs all ended, and their shares.
+
+    Args:
+        connection: Where to read.
+        project: The project's uid.
+        limit: Bytes.
+    """
+    rows = connection.execute(
+        "SELECT part.id, part.name, layout, bytes, rows, merged FROM part"
+        " JOIN project ON project.id = part.project_id"
+        " WHERE project.uid = ? AND quarantined_us IS NULL AND bytes <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM part_run JOIN run ON run.id = part_run.run_id"
+        " WHERE part_run.part_id = part.id AND run.state = 'running')"
+        " ORDER BY part.bytes, part.id",
+        (project, limit),
+    ).fetchall()
+    facts = [PartFacts(*[*row[:5], bool(row[5])]) for row in rows]
+    shares: dict[int, list[RunShare]] = {}
+    for fact in facts:
+        found = connection.execute(
+            "SELECT run_id, row_first, rows, step_min, step_max, epoch_min, epoch_max,"
+            " plain FROM part_run WHERE part_id = ? ORDER BY row_first",
+            (fact.part,),
+        )
+        shares[fact.part] = [RunShare(*[*row[:7], bool(row[7])]) for row in found]
+    return facts, shares
+
+
+def waiting(connection: sqlite3.Connection, project: str) -> tuple[int, int]:
+    """(parts of one run, bytes of inline logs) of a project, named by its uid."""
+    parts = connection.execute(
+        "SELECT count(*) FROM part WHERE merged = 0 AND bytes <= ? AND project_id ="
+        " (SELECT id FROM project WHERE uid = ?)",
+        (SMALL_BYTES, project),
+    ).fetchone()[0]
+    inline = connection.execute(
+        "SELECT coalesce(sum(length(data)), 0) FROM inline_log JOIN run"
+        " ON run.id = inline_log.run_id JOIN project ON project.id = run.project_id"
+        " WHERE project.uid = ?",
+        (project,),
+    ).fetchone()[0]
+    return parts, inline
+
+
+def inline_runs(connection: sqlite3.Connection, project: str) -> list[tuple[int, str]]:
+    """(key, uid) of the ended runs of a project whose logs are inline."""
+    rows = connection.execute(
+        "SELECT DISTINCT run.id, run.uid FROM inline_log JOIN run"
+        " ON run.id = inline_log.run_id JOIN project ON project.id = run.project_id"
+        " WHERE project.uid = ? AND run.state != 'running' ORDER BY run.id",
+        (project,),
+    )
+    return [(pk, uid) for pk, uid in rows]
+
+
+def parts_of(
+    connection: sqlite3.Connection, pk: int, layout: str | None = None
+) -> set[int]:
+    """The parts that hold rows of a run, of one layout or of all."""
+    rows = connection.execute(
+        "SELECT part_id FROM part_run JOIN part ON part.id = part_run.part_id"
+        " WHERE run_id = ? AND coalesce(? = layout, 1)",
+        (pk, layout),
+    )
+    return {row[0] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A part as `doctor` and `du` see it; see table `part`."""
+
+    part: int
+    project: str
+    path: str
+    layout: str
+    merged: bool
+    rows: int
+    bytes: int
+    digest: str
+    quarantined: bool
+
+
+def parts(connection: sqlite3.Connection) -> list[StoredPart]:
+    """Every part of the Store."""
+    rows = connection.execute(
+        "SELECT part.id, project.name, project.uid || '/' || part.name, layout,"
+        " merged, rows, bytes, digest, quarantined_us IS NOT NULL FROM part"
+        " JOIN project ON project.id = part.project_id ORDER BY part.id"
+    )
+    return [
+        StoredPart(*[*row[:4], bool(row[4]), *row[5:8], bool(row[8])]) for row in rows
+    ]
+
+
+def run_bytes(connection: sqlite3.Connection) -> dict[int, int]:
+    """Bytes that each run takes in parts, by its share of the rows, and inline."""
+    rows = connection.execute(
+        "SELECT run_id, sum(part.bytes * part_run.rows / max(part.rows, 1))"
+        " FROM part_run JOIN part ON part.id = part_run.part_id GROUP BY run_id"
+    )
+    found = {pk: int(size) for pk, size in rows}
+    inline = connection.execute(
+        "SELECT run_id, sum(length(data)) FROM inline_log GROUP BY run_id"
+    )
+    for pk, size in inline:
+        found[pk] = found.get(pk, 0) + size
+    return found

@@ -197,10 +197,10 @@ def wide_rows(
     """
     columns = None
     if keys is not None:
-        described = _described(path)
+        held = described(path)
         columns = [*_PLACES, *(
-            name + suffix for key in keys if key in described
-            for name in [described[key][0]] for suffix in ("", "#i", "#b", "#s")
+            name + suffix for key in keys if key in held
+            for name in [held[key][0]] for suffix in ("", "#i", "#b", "#s")
         )]  # fmt: skip
     table = read_table(path, first, rows, columns)
     plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
@@ -218,7 +218,12 @@ def wide_rows(
     return found
 
 
-def _described(path: Path) -> dict[str, tuple[str, str]]:
+def described(path: Path) -> dict[str, tuple[str, str]]:
+    """Column name and type codes of each key of a part.
+
+    Raises:
+        CorruptPartError: the file is damaged.
+    """
     import pyarrow.parquet as pq
 
     with reading(path):

@@ -56,36 +56,56 @@ class Table:
     columns: dict[str, tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows of one stream of one run."""
+
+    run: str
+    identity: StreamIdentity
+    block: ColumnRows
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What was written into the summary of a run."""
+
+    run: str
+    identity: StreamIdentity
+    kind: str
+    write: SummaryWrite
+
+
 @dataclass(slots=True)
 class Batch:
-    """Rows of one run, gathered to be sealed together.
+    """Rows gathered to be sealed together, by run and then in total order.
 
     Args:
-        run: The run's uid.
         layout: ``wide`` for metrics, or ``system`` or ``console``.
     """
 
-    run: str
     layout: str
-    _blocks: list[tuple[StreamIdentity, ColumnRows]] = field(default_factory=list)
-    _writes: list[tuple[StreamIdentity, str, SummaryWrite]] = field(
-        default_factory=list
-    )
+    _pieces: list[_Piece] = field(default_factory=list)
+    _writes: list[_Write] = field(default_factory=list)
 
-    def add(self, identity: StreamIdentity, segment: Segment, kind: str) -> None:
+    def add(
+        self, run: str, identity: StreamIdentity, segment: Segment, kind: str
+    ) -> None:
         """Take the rows and writes of a segment.
 
         Args:
+            run: The run's uid.
             identity: Whose they are.
             segment: Decoded.
             kind: `SUMMARY` or `EDIT`, for what was written into the summary.
         """
-        self._blocks += [(identity, block) for block in blocks(segment)]
-        self._writes += [(identity, kind, write) for write in segment.summaries]
+        self._pieces += [_Piece(run, identity, block) for block in blocks(segment)]
+        self._writes += [
+            _Write(run, identity, kind, write) for write in segment.summaries
+        ]
 
     def tables(self) -> list[Table]:
         """The tables that hold it all; none that would be empty."""
-        rows = _Rows(self.run, self._blocks)
+        rows = _Rows(self._pieces)
         gathered = rows.gathered()
         made = []
         names = _listed_names(gathered, self.layout)
@@ -99,6 +119,10 @@ class Batch:
         return made
 
 
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(sorted(set(names)))}
+
+
 Gathered = dict[tuple[str, str], tuple["Ints", Any]]
 """(key, code) -> numbers of the rows that have it, in total order, and the values."""
 
@@ -106,40 +130,39 @@ Gathered = dict[tuple[str, str], tuple["Ints", Any]]
 class _Rows:
     """The rows of several blocks, put in total order."""
 
-    def __init__(
-        self, run: str, pieces: Sequence[tuple[StreamIdentity, ColumnRows]]
-    ) -> None:
+    def __init__(self, pieces: Sequence[_Piece]) -> None:
         import numpy as np
 
-        self.run = run
         self._pieces = pieces
-        tokens = sorted({identity.token for identity, _ in pieces})
-        writers = sorted({identity.writer for identity, _ in pieces})
+        uids = _numbered(piece.run for piece in pieces)
+        tokens = _numbered(piece.identity.token for piece in pieces)
+        writers = _numbered(piece.identity.writer for piece in pieces)
 
         def joined(arrays: Iterable[Any]) -> Any:
             found = [np.asarray(array, np.int64) for array in arrays]
             return np.concatenate(found) if found else np.empty(0, np.int64)
 
         def repeated(numbers: Iterable[int]) -> Any:
-            sizes = [len(block.steps) for _, block in pieces]
+            sizes = [len(piece.block.steps) for piece in pieces]
             return joined(
                 np.full(size, number, np.int64)
                 for number, size in zip(numbers, sizes, strict=True)
             )
 
-        steps = joined(block.steps for _, block in pieces)
-        times = joined(block.times for _, block in pieces) // 1000
-        ordinals = joined(block.ordinals for _, block in pieces)
-        epochs = repeated(identity.epoch for identity, _ in pieces)
-        streams = repeated(tokens.index(i.token) for i, _ in pieces)
-        order = np.lexsort((ordinals, streams, times, epochs))
+        steps = joined(piece.block.steps for piece in pieces)
+        times = joined(piece.block.times for piece in pieces) // 1000
+        ordinals = joined(piece.block.ordinals for piece in pieces)
+        runs = repeated(uids[piece.run] for piece in pieces)
+        epochs = repeated(piece.identity.epoch for piece in pieces)
+        streams = repeated(tokens[piece.identity.token] for piece in pieces)
+        order = np.lexsort((ordinals, streams, times, epochs, runs))
         self._rank = np.empty(len(order), np.int64)
         self._rank[order] = np.arange(len(order))
         self.steps, self.times = steps[order], times[order]
         self.ordinals, self.epochs = ordinals[order], epochs[order]
-        self._streams = streams[order]
-        self._writers = repeated(writers.index(i.writer) for i, _ in pieces)[order]
-        self._tokens, self._names = tokens, writers
+        self._streams, self.runs = streams[order], runs[order]
+        self._writers = repeated(writers[p.identity.writer] for p in pieces)[order]
+        self._uids, self._tokens, self._names = list(uids), list(tokens), list(writers)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -158,9 +181,8 @@ class _Rows:
                 indices, pa.array(names or [""], pa.string())
             )
 
-        zeros = np.zeros(len(self), np.int64)
         return {
-            "_run": named(zeros, [self.run]),
+            "_run": named(self.runs, self._uids),
             "_step": pa.array(some(self.steps)),
             "_ts": pa.array(some(self.times), pa.timestamp("ms", "UTC")),
             "_epoch": pa.array(some(self.epochs).astype(np.int32)),
@@ -175,7 +197,7 @@ class _Rows:
 
         found: dict[tuple[str, str], list[tuple[Ints, Any]]] = {}
         start = 0
-        for _, block in self._pieces:
+        for block in (piece.block for piece in self._pieces):
             ranks = self._rank[start : start + len(block.steps)]
             start += len(block.steps)
             for cells in block.cells:
@@ -265,7 +287,7 @@ def _tall(rows: _Rows, found: Gathered) -> Table:
     which = np.concatenate(
         [np.full(len(held[0]), keys.index(key)) for (key, _), held in found.items()]
     )
-    order = np.lexsort((at, which))
+    order = np.lexsort((at, which, rows.runs[at]))  # by run, as every part is
     columns = rows.heads(at[order])
     columns["key"] = pa.DictionaryArray.from_arrays(
         pa.array(which[order].astype(np.int32)), pa.array(keys, pa.string())
@@ -293,7 +315,7 @@ def _tall(rows: _Rows, found: Gathered) -> Table:
 def _objects(
     rows: _Rows,
     found: Gathered,
-    writes: Sequence[tuple[StreamIdentity, str, SummaryWrite]],
+    writes: Sequence[_Write],
 ) -> Table:
     import numpy as np
     import pyarrow as pa
@@ -307,33 +329,42 @@ def _objects(
     values = heads.append_column("key", pa.array(keys, pa.string()))
     values = values.append_column("kind", pa.array([VALUE] * len(keys), pa.string()))
     values = values.append_column("json", pa.array(texts, pa.string())).take(order)
-    table = pa.concat_tables([_plain(values), _plain(_written(rows.run, writes))])
+    table = pa.concat_tables([_plain(values), _plain(_written(writes))])
+    if writes:  # by run, as every part is
+        table = table.take(np.argsort(_codes(table["_run"]), kind="stable"))
     return Table("objects", table, _columns_of(found, {key: key for key, _ in found}))
 
 
-def _written(
-    run: str, writes: Sequence[tuple[StreamIdentity, str, SummaryWrite]]
-) -> pa.Table:
+def _written(writes: Sequence[_Write]) -> pa.Table:
     """What was written into the summary, as rows of an objects table."""
     import pyarrow as pa
 
     rows = [
-        (identity, kind, write.ordinal, write.time_us // 1000, key, _json.dumps(value))
-        for identity, kind, write in writes
-        for key, value in write.values.items()
+        (item, key, _json.dumps(value))
+        for item in writes
+        for key, value in item.write.values.items()
     ]
+    items = [item for item, _, _ in rows]
+    times = [item.write.time_us // 1000 for item in items]
     return pa.table({
-        "_run": pa.array([run] * len(rows), pa.string()),
+        "_run": pa.array([item.run for item in items], pa.string()),
         "_step": pa.array([None] * len(rows), pa.int64()),
-        "_ts": pa.array([row[3] for row in rows], pa.timestamp("ms", "UTC")),
-        "_epoch": pa.array([row[0].epoch for row in rows], pa.int32()),
-        "_stream": pa.array([row[0].token for row in rows], pa.string()),
-        "_n": pa.array([row[2] for row in rows], pa.int64()),
-        "_writer": pa.array([row[0].writer for row in rows], pa.string()),
-        "key": pa.array([row[4] for row in rows], pa.string()),
-        "kind": pa.array([row[1] for row in rows], pa.string()),
-        "json": pa.array([row[5] for row in rows], pa.string()),
+        "_ts": pa.array(times, pa.timestamp("ms", "UTC")),
+        "_epoch": pa.array([item.identity.epoch for item in items], pa.int32()),
+        "_stream": pa.array([item.identity.token for item in items], pa.string()),
+        "_n": pa.array([item.write.ordinal for item in items], pa.int64()),
+        "_writer": pa.array([item.identity.writer for item in items], pa.string()),
+        "key": pa.array([key for _, key, _ in rows], pa.string()),
+        "kind": pa.array([item.kind for item in items], pa.string()),
+        "json": pa.array([text for _, _, text in rows], pa.string()),
     })  # fmt: skip
+
+
+def _codes(column: pa.ChunkedArray) -> Any:
+    """Numbers that sort as the texts of a column do."""
+    import numpy as np
+
+    return np.unique(column.to_numpy(zero_copy_only=False), return_inverse=True)[1]
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -42,7 +42,7 @@ _COMMANDS = {
     "metric": ("metrics", "List and read metrics"),
     "project": ("projects", "List and change projects"),
     "trash": ("trash", "What was removed"),
-    "store": ("store", "Back up, restore, migrate"),
+    "store": ("store", "Compact, verify, sizes, backups"),
 }
 
 

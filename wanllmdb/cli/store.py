@@ -92,6 +92,11 @@ def doctor(ctx: click.Context, /, fix: bool) -> None:
         found += 1
     if found:
         raise IntegrityError(f"{found} problems.", hint="Restore a backup.")
+    for held in _upkeep.part_statistics(store):
+        echo(
+            f"parts: {held['parts']} {held['layout']}, {held['merged']} of them merged,"
+            f" {held['rows']} rows, {held['bytes']} bytes"
+        )
     for record in _upkeep.dead_runs(store):
         echo(f"note: {record.project}/{record.run_id} has died; --fix recovers it.")
     echo("No problems found.")
@@ -131,7 +136,7 @@ def completion(shell: str) -> None:
 
 @click.group("store", cls=Group)
 def store_group() -> None:
-    """Back up, restore, migrate."""
+    """Look after the files: compact, verify, sizes, backups."""
 
 
 @store_group.command()
@@ -160,6 +165,53 @@ def restore(ctx: click.Context, /, source: str) -> None:
 
     goal = _settings.find_store(ctx.obj["store"]).path
     echo(str(_upkeep.restore(Path(source), goal)))
+
+
+@store_group.command()
+@click.pass_context
+def compact(ctx: click.Context) -> None:
+    """Seal logs of runs that ended into Parquet, and merge small files."""
+    from wanllmdb._recovery import recover_dead
+
+    store = api_of(ctx).store
+    recover_dead(store)
+    done = False
+    for line in store.compact():
+        echo(line)
+        done = True
+    if not done:
+        echo("Nothing to compact.")
+
+
+@store_group.command()
+@click.pass_context
+def verify(ctx: click.Context) -> None:
+    """Check every byte of the sealed parts; damaged ones are set aside."""
+    from wanllmdb import _upkeep
+
+    store = api_of(ctx).store
+    problems = list(_upkeep.verify(store))
+    for problem in problems:
+        echo(problem)
+    if problems:
+        raise IntegrityError(
+            f"{len(problems)} parts are damaged.", hint="A backup may have them whole."
+        )
+    echo("Every part is whole.")
+
+
+@store_group.command()
+@click.option(
+    "--by", type=click.Choice(["kind", "project", "run"]), default="kind",
+    help="What to sum up by; default kind.",
+)  # fmt: skip
+@output_options
+@click.pass_context
+def du(ctx: click.Context, /, by: str, out: Output) -> None:
+    """Bytes on the disk, by kind of file, by project or by run."""
+    from wanllmdb import _upkeep
+
+    out.emit(_upkeep.usage(api_of(ctx).store, by), [by, "bytes"])
 
 
 @store_group.command()
