@@ -459,7 +459,12 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
     ):
         data = path.read_bytes()
         mark = _mark_of(item, path, decoded)
-        plain = alone and len(item.paths) == 1 and item.mark is None
+        plain = (
+            alone
+            and len(item.paths) == 1
+            and item.mark is None
+            and item.identity.writer == "primary"
+        )
         found.segments.append(
             InlineSegment(
                 item.token, item.kind, mark.seq, crc32(data),

@@ -143,11 +143,11 @@ class RunLogs:
     ) -> None:
         if epochs is None:
             epochs = runs.epochs(self._catalog.reader, record.pk)
-        limits_of = _limits(epochs, None)
+        limits = limits_of(epochs, None)
         for stream in view.streams(record.pk, record.uid, Kind.EDITS):
             for decoded in view.segments(record.pk, stream):
                 epoch = decoded.identity.epoch if decoded.identity else -1
-                if limits_of.get(epoch, ALL_STEPS_SUPERSEDED) != ALL_STEPS_SUPERSEDED:
+                if limits.get(epoch, ALL_STEPS_SUPERSEDED) != ALL_STEPS_SUPERSEDED:
                     for write in decoded.summaries:
                         at = (epoch, write.time_us // 1000, stream.token, 0.0)
                         fold.write_summary(write.values, at)
@@ -169,15 +169,38 @@ class RunLogs:
         _files.fsync_dir(directory)
         _files.fsync_dir(directory.parent)
 
-    def scan(self, record: RunRecord, keys: Sequence[str] | None = None) -> Scan:
-        """All visible rows of a run, exact; NumPy loads."""
+    def scan(
+        self,
+        record: RunRecord,
+        keys: Sequence[str] | None = None,
+        *,
+        resolved: bool = True,
+    ) -> Scan:
+        """All visible rows of a run, exact; NumPy loads.
+
+        Args:
+            record: The run.
+            keys: Metrics wanted; None for all.
+            resolved: Whether large values are read, or left as references.
+        """
         from wanllmdb._metrics.scan import Scan
 
+        resolve = self.resolve if resolved else None
         return self._segments.read(
-            lambda view: Scan(
-                self._visible(view, record, [], keys=keys), keys, self.resolve
-            )
+            lambda view: Scan(self._visible(view, record, [], keys=keys), keys, resolve)
         )
+
+    def unsealed(
+        self, pk: int, uid: str
+    ) -> list[tuple[StreamIdentity, decode.Segment]]:
+        """All rows of a run's metric streams that are in no part, hidden ones too."""
+        view = self.view()
+        return [
+            (decoded.identity, decoded)
+            for stored in view.streams(pk, uid, Kind.METRICS)
+            for decoded in view.segments(pk, stored, unsealed=True)
+            if decoded.identity is not None
+        ]
 
     def damage(self, record: RunRecord) -> list[Damage]:
         """What in a run's log is no frame, or is missing; sealed rows are not read."""
@@ -240,19 +263,19 @@ class RunLogs:
         """
         if epochs is None:
             epochs = runs.epochs(self._catalog.reader, record.pk)
-        limits_of = _limits(epochs, fork)
+        limits = limits_of(epochs, fork)
         if record.parent is not None:
-            lowest = limits_of[_BEFORE_THE_FIRST]
+            lowest = limits[_BEFORE_THE_FIRST]
             yield from self._inherited(
                 view, record, record.parent, lowest, damage, keys
             )
         for stored in view.streams(record.pk, record.uid, Kind.METRICS):
             identity = self.identity_of(record, stored)
             segments = view.segments(record.pk, stored, identity, keys)
-            if identity is not None and identity.epoch in limits_of:
+            if identity is not None and identity.epoch in limits:
                 yield VisibleStream(
                     stored.token, identity.epoch, identity.writer,
-                    _noting(segments, damage), limits_of[identity.epoch],
+                    _noting(segments, damage), limits[identity.epoch],
                 )  # fmt: skip
 
     def _inherited(
@@ -313,7 +336,9 @@ def _is_child(stream: VisibleStream) -> bool:
     return stream.writer.startswith(CHILD_WRITERS)
 
 
-def _limits(epochs: Sequence[Epoch], fork: _Fork | None) -> dict[int, int | None]:
+def limits_of(
+    epochs: Sequence[Epoch], fork: _Fork | None = None
+) -> dict[int, int | None]:
     """The greatest visible step of each epoch that was not reverted; None: any.
 
     Rows that a fork took over count as an epoch before the first. For a fork, as it

@@ -128,6 +128,8 @@ class View:
         stream: StoredStream,
         known: StreamIdentity | None = None,
         keys: Sequence[str] | None = None,
+        *,
+        unsealed: bool = False,
     ) -> Iterator[Segment]:
         """A stream's rows and writes, in order.
 
@@ -136,6 +138,7 @@ class View:
             stream: One of its streams.
             known: Its identity, where its headers may be damaged.
             keys: Metrics wanted of what is sealed; None for all.
+            unsealed: Leave out what is in parts.
 
         Raises:
             CorruptPartError: a part is damaged.
@@ -144,13 +147,17 @@ class View:
         if mark is None:
             yield from decode.read_stream(stream.paths, known)
             return
-        yield from self._sealed_segments(pk, mark, keys)
+        if not unsealed:
+            yield from self._part_segments(pk, mark, keys)
+        for key in self.sealed(pk).inline:
+            if key.token == mark.identity.token and key.kind is mark.kind:
+                yield self._inline(key, mark)
         for decoded in decode.read_stream(stream.paths, mark.identity, mark.rows):
             if decoded.first_row < mark.rows:
                 decoded.leave_out(mark.rows)
             yield decoded
 
-    def _sealed_segments(
+    def _part_segments(
         self, pk: int, mark: Watermark, keys: Sequence[str] | None
     ) -> Iterator[Segment]:
         token, epoch = mark.identity.token, mark.identity.epoch
@@ -172,9 +179,6 @@ class View:
         writes = self._writes(parts, mark)
         if writes:
             yield Segment(mark.identity, summaries=writes, rows=mark.rows)
-        for key in found.inline:
-            if key.token == token and key.kind is mark.kind:
-                yield self._inline(key, mark)
 
     def _inline(self, key: InlineKey, mark: Watermark) -> Segment:
         data = sealed.inline_data(self._source.catalog.reader, key.rowid)

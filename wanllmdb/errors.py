@@ -17,7 +17,8 @@
     │   ├── InvalidConfigError
     │   ├── InvalidMetricError
     │   ├── InvalidSettingError
-    │   └── FilterError
+    │   ├── FilterError
+    │   └── QueryError
     ├── StateError                         call it at another time         exit 6
     │   ├── RunFinishedError
     │   ├── NoActiveRunError
@@ -32,6 +33,7 @@
     ├── IntegrityError                     verify, restore a backup        exit 5
     │   ├── DigestMismatchError
     │   ├── CorruptSegmentError
+    │   ├── CorruptPartError
     │   └── MissingBlobError
     └── MissingExtraError (ImportError)    pip install the named extra     exit 9
 
@@ -190,6 +192,12 @@ class FilterError(InvalidInputError):
     """A run filter or sort order cannot be parsed."""
 
     kind = "filter"
+
+
+class QueryError(InvalidInputError):
+    """A query cannot be run as it stands."""
+
+    kind = "query"
 
 
 class StateError(WanllmdbError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
 from wanllmdb._metrics.blocks import blocks
-from wanllmdb._metrics.columns import DTYPES, ColumnRows
+from wanllmdb._metrics.columns import DTYPES, Cells, ColumnRows
 from wanllmdb._metrics.decode import VisibleStream
 from wanllmdb.types import JSONValue
 
@@ -58,14 +58,15 @@ class Scan:
     Args:
         streams: The run's streams.
         keys: Keys wanted; None for all.
-        resolve: Turns a stored value into the user's (blob references).
+        resolve: Turns a stored value into the user's (blob references); None leaves
+            them as they are.
     """
 
     def __init__(
         self,
         streams: Iterable[VisibleStream],
         keys: Sequence[str] | None = None,
-        resolve: Callable[[JSONValue], JSONValue] = lambda value: value,
+        resolve: Callable[[JSONValue], JSONValue] | None = None,
     ) -> None:
         import numpy as np
 
@@ -139,6 +140,51 @@ class Scan:
                 if cells[index] is not _ABSENT:
                     found[key] = cells[index]
             yield found
+
+    def pieces(self) -> list[tuple[str, ColumnRows]]:
+        """The rows as `table` shows them, by writer: (writer, rows in step order).
+
+        Each row is there once, and per row and key the value that shows.
+        """
+        found = []
+        for number, writer in enumerate(self.writers):
+            at = self._np.flatnonzero(self._writer_ids == number)
+            if not len(at):
+                continue
+            place = self._np.full(self._groups, -1, self._np.int64)
+            place[at] = self._np.arange(len(at))
+            cells = []
+            for key, parts in self._parts.items():
+                cells += self._cells_of(key, parts, place)
+            found.append(
+                (writer, ColumnRows(at, self._steps[at], self._times[at] * 1000, cells))
+            )
+        return found
+
+    def _cells_of(self, key: str, parts: list[_Part], place: Ints) -> list[Cells]:
+        """A key's values of the rows that have a place, one per row and type."""
+        np = self._np
+        made = []
+        told = np.zeros(len(place), bool)
+        valued = self._one_per_cell([p for p in parts if p.code != "n"])
+        nones = [p for p in parts if p.code == "n"]
+        for part in [*valued, *nones]:
+            target = self._target(part)
+            values = part.values
+            last = np.full(self._groups, -1, np.int64)
+            last[target] = np.arange(len(target))  # of several, the last one stays
+            groups = np.flatnonzero((last >= 0) & (place >= 0))
+            if part.code == "n":
+                groups = groups[~told[groups]]
+            told[groups] = True
+            if len(groups):
+                chosen = last[groups]
+                held = (
+                    [values[i] for i in chosen.tolist()]
+                    if isinstance(values, list) else values[chosen]
+                )  # fmt: skip
+                made.append(Cells(key, part.code, place[groups], held))
+        return made
 
     def shown(self) -> Iterator[tuple[str, list[JSONValue]]]:
         """Each key's values in total order, None left out: one per row that has it."""

@@ -103,6 +103,11 @@ class Batch:
             _Write(run, identity, kind, write) for write in segment.summaries
         ]
 
+    def add_rows(self, run: str, writer: str, rows: ColumnRows) -> None:
+        """Take rows that are merged already: they have no stream any more."""
+        identity = StreamIdentity("", 0, writer)
+        self._pieces.append(_Piece(run, identity, rows))
+
     def tables(self) -> list[Table]:
         """The tables that hold it all; none that would be empty."""
         rows = _Rows(self._pieces)

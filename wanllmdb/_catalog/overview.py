@@ -1,0 +1,239 @@
+"""What SQL over a whole Store needs of the Catalog: lean rows of all runs and parts.
+
+Called inside one read transaction, so that parts, watermarks and inline logs are those
+of one moment.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from wanllmdb.types import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run, as far as its rows are concerned."""
+
+    pk: int
+    uid: str
+    run_id: str
+    project: str
+    epoch: int
+    forked: bool
+    started_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A run's rows in a part."""
+
+    run: int
+    part: int
+    step_max: int | None
+    epoch_min: int
+    epoch_max: int
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartLine:
+    """A part: where it is, and how many rows of how many runs it holds."""
+
+    part: int
+    project: str
+    path: str
+    layout: str
+    rows: int
+    any_key: bool
+    quarantined: bool
+
+
+@contextmanager
+def moment(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """One moment of the Catalog, for as many statements as it takes."""
+    connection.execute("BEGIN")
+    try:
+        yield connection
+    finally:
+        connection.execute("COMMIT")
+
+
+def generation(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Changes whenever rows were sealed, merged or set aside."""
+    row = connection.execute(
+        "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'part'), 0),"
+        " (SELECT count(*) FROM part), (SELECT count(*) FROM watermark),"
+        " (SELECT count(quarantined_us) FROM part)"
+    ).fetchone()
+    return tuple(row)
+
+
+def runs(
+    connection: sqlite3.Connection,
+    projects: Sequence[str] | None = None,
+    chosen: Sequence[int] | None = None,
+) -> list[RunLine]:
+    """The runs that are in no trash, by key.
+
+    Args:
+        connection: Where to read.
+        projects: Names; None for all.
+        chosen: Keys of runs; None for all.
+    """
+    rows = connection.execute(
+        "SELECT run.id, run.uid, run.run_id, project.name, run.epoch,"
+        " run.parent_id IS NOT NULL, run.started_us FROM run"
+        " JOIN project ON project.id = run.project_id WHERE run.deleted_us IS NULL"
+        " AND (?1 IS NULL OR project.name IN (SELECT value FROM json_each(?1)))"
+        " AND (?2 IS NULL OR run.id IN (SELECT value FROM json_each(?2)))"
+        " ORDER BY run.id",
+        (_listed(projects), _listed(chosen)),
+    )
+    return [RunLine(*[*row[:5], bool(row[5]), row[6]]) for row in rows]
+
+
+def shares(
+    connection: sqlite3.Connection, chosen: Sequence[int] | None = None
+) -> list[Share]:
+    """Who has rows in which part."""
+    fields = "run_id, part_id, step_max, epoch_min, epoch_max, plain"
+    if chosen is None:
+        rows = connection.execute(f"SELECT {fields} FROM part_run")
+    else:
+        rows = connection.execute(
+            f"SELECT {fields} FROM json_each(?) CROSS JOIN part_run"
+            " ON part_run.run_id = value",
+            (_listed(chosen),),
+        )
+    return [Share(*[*row[:5], bool(row[5])]) for row in rows]
+
+
+def parts(
+    connection: sqlite3.Connection, layouts: Sequence[str]
+) -> dict[int, PartLine]:
+    """The parts of some layouts."""
+    rows = connection.execute(
+        "SELECT part.id, project.name, project.uid || '/' || part.name, layout, rows,"
+        " any_key, quarantined_us IS NOT NULL FROM part"
+        " JOIN project ON project.id = part.project_id"
+        " WHERE layout IN (SELECT value FROM json_each(?))",
+        (_listed(layouts),),
+    )
+    return {row[0]: PartLine(*[*row[:5], bool(row[5]), bool(row[6])]) for row in rows}
+
+
+def part_runs(
+    connection: sqlite3.Connection, chosen: Iterable[int]
+) -> dict[int, tuple[int, int]]:
+    """(rows, runs) that parts hold of runs that exist, in the trash or not."""
+    rows = connection.execute(
+        "SELECT part_id, sum(rows), count(*) FROM json_each(?) CROSS JOIN part_run"
+        " ON part_run.part_id = value GROUP BY part_id",
+        (_listed([*chosen]),),
+    )
+    return {part: (held, count) for part, held, count in rows}
+
+
+def part_keys(connection: sqlite3.Connection, part: int) -> dict[str, tuple[str, str]]:
+    """Column name and type codes of each listed key of a part."""
+    rows = connection.execute(
+        "SELECT key, name, codes FROM part_key WHERE part_id = ?", (part,)
+    )
+    return {key: (name, codes) for key, name, codes in rows}
+
+
+def plain_logs(
+    connection: sqlite3.Connection, chosen: Sequence[int] | None = None
+) -> list[tuple[int, bytes, int, int]]:
+    """(run, data, CRC, rows) of inline metric logs that are plain."""
+    rows = connection.execute(
+        "SELECT inline_log.run_id, data, crc, watermark.rows FROM inline_log"
+        " JOIN watermark USING (run_id, token, kind)"
+        " WHERE kind = 'metrics' AND plain AND (?1 IS NULL"
+        " OR inline_log.run_id IN (SELECT value FROM json_each(?1)))",
+        (_listed(chosen),),
+    )
+    return [tuple(row) for row in rows]
+
+
+def logged(connection: sqlite3.Connection, kind: Kind) -> tuple[set[int], set[int]]:
+    """(runs with inline logs of a kind, those among them that are not plain)."""
+    rows = connection.execute(
+        "SELECT run_id, min(plain) FROM inline_log WHERE kind = ? GROUP BY run_id",
+        (kind,),
+    ).fetchall()
+    return {pk for pk, _ in rows}, {pk for pk, plain in rows if not plain}
+
+
+def _listed(values: Sequence[Any] | None) -> str | None:
+    return None if values is None else json.dumps(list(values))
+
+
+def run_facts(
+    connection: sqlite3.Connection, projects: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Everything that SQL says of runs, but their config and summary."""
+    cursor = connection.execute(
+        "SELECT run.run_id AS run, project.name AS project, run.uid, run.name,"
+        ' run.state, run.run_group AS "group", run.job_type, run.notes,'
+        " (SELECT json_group_array(tag) FROM run_tag WHERE run_tag.run_id = run.id)"
+        " AS tags, run.created_us AS created_at, run.started_us AS started_at,"
+        " run.ended_us AS ended_at, run.last_step, run.epoch AS epochs, run.exit_code,"
+        " run.error, run.host, run.dropped_rows, run.damage,"
+        " (SELECT parent.run_id FROM run AS parent WHERE parent.id = run.parent_id)"
+        " AS parent, run.parent_step FROM run"
+        " JOIN project ON project.id = run.project_id WHERE run.deleted_us IS NULL"
+        " AND (?1 IS NULL OR project.name IN (SELECT value FROM json_each(?1)))"
+        " ORDER BY run.id",
+        (_listed(projects),),
+    )
+    names = [column[0] for column in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    for row in rows:
+        row["tags"] = json.loads(row["tags"])
+    return rows
+
+
+def documents(
+    connection: sqlite3.Connection, scope: str, projects: Sequence[str] | None = None
+) -> list[tuple[str, str | None]]:
+    """(JSON, digest of the blob that holds it instead) of config or summary, by run."""
+    rows = connection.execute(
+        f"SELECT run.{scope}, run.{scope}_blob FROM run"
+        " JOIN project ON project.id = run.project_id WHERE run.deleted_us IS NULL"
+        " AND (?1 IS NULL OR project.name IN (SELECT value FROM json_each(?1)))"
+        " ORDER BY run.id",
+        (_listed(projects),),
+    )
+    return [(text, blob) for text, blob in rows]
+
+
+def project_facts(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Every project that is in no trash."""
+    rows = connection.execute(
+        "SELECT name, created_us, (SELECT count(*) FROM run WHERE"
+        " run.project_id = project.id AND run.deleted_us IS NULL) FROM project"
+        " WHERE deleted_us IS NULL ORDER BY name"
+    )
+    return [
+        {"project": name, "created_at": at, "runs": count} for name, at, count in rows
+    ]
+
+
+def events(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Every recorded change; `run` and `project` where it is a run's."""
+    rows = connection.execute(
+        "SELECT event.at_us, event.kind, event.entity, event.uid, run.run_id,"
+        " project.name, who, event.host, before, after, reason FROM event"
+        " LEFT JOIN run ON event.entity = 'run' AND run.uid = event.uid"
+        " LEFT JOIN project ON project.id = run.project_id ORDER BY event.id"
+    )
+    names = ("at", "kind", "entity", "uid", "run", "project", "who", "host", "before",
+             "after", "reason")  # fmt: skip
+    return [dict(zip(names, row, strict=True)) for row in rows]

@@ -1,0 +1,275 @@
+"""Where the rows of many runs lie, for SQL: files as they are, and the rest as tables.
+
+A run whose rows are all sealed, and none of them replaced or hidden by another, is
+read straight from its parts. So are, in bulk, the inline logs that are plain. All else
+(live runs, forks, rewound runs, steps that went back) is merged in Python as `history`
+does it, and handed over as tables of the same columns. Hence every source holds each
+visible row once, already merged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wanllmdb._catalog import overview, runs
+from wanllmdb._catalog.overview import PartLine, RunLine, Share
+from wanllmdb._runlog import limits_of
+from wanllmdb._store import Store
+from wanllmdb.errors import CorruptPartError
+from wanllmdb.types import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from wanllmdb._metrics.seal import Batch
+
+    Columns = Mapping[str, tuple[str, str]]
+
+LAYOUTS = ("wide", "tall", "objects")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows of one layout: a sealed part, or a table.
+
+    Attributes:
+        project: Whose they are.
+        layout: ``wide``, ``tall`` or ``objects``.
+        columns: Column name and type codes of each key.
+        path: The file; None for a table.
+        table: The table; None for a file.
+        mixed: Whether the file holds rows of runs that must not be read from it.
+    """
+
+    project: str
+    layout: str
+    columns: Columns
+    path: Path | None = None
+    table: pa.Table | None = None
+    mixed: bool = False
+
+
+@dataclass(slots=True)
+class Sources:
+    """What a query over runs reads.
+
+    Attributes:
+        runs: The runs, by key.
+        items: Where their rows are.
+        served: uids of the runs that are read from files.
+    """
+
+    runs: list[RunLine]
+    items: list[Source] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)
+
+
+def gather(
+    store: Store,
+    projects: Sequence[str] | None = None,
+    chosen: Sequence[int] | None = None,
+    keys: Sequence[str] | None = None,
+) -> Sources:
+    """The sources of the metrics of runs, as they stand at this moment.
+
+    Args:
+        store: The Store.
+        projects: Names; None for all.
+        chosen: Keys of runs; None for all.
+        keys: Metrics wanted; None for all. Sources may hold others too.
+
+    Raises:
+        CorruptPartError: a part that is needed was set aside.
+        FileNotFoundError: what was live a moment ago was sealed and removed since.
+    """
+    with overview.moment(store.catalog.reader) as reader:
+        found = Sources(overview.runs(reader, projects, chosen))
+        wanted = (
+            None if projects is None and chosen is None else [r.pk for r in found.runs]
+        )
+        parts = overview.parts(reader, LAYOUTS)
+        held: dict[int, list[Share]] = {}
+        for share in overview.shares(reader, wanted):
+            if share.part in parts:
+                held.setdefault(share.run, []).append(share)
+        inline, rough = overview.logged(reader, Kind.METRICS)
+        live = _live_uids(store)
+        merged: list[RunLine] = []
+        plain: list[RunLine] = []
+        for run in found.runs:
+            has_inline = run.pk in inline
+            if run.uid in live or run.forked or (has_inline and run.pk in held):
+                merged.append(run)
+            elif has_inline:
+                (merged if run.pk in rough or run.epoch > 1 else plain).append(run)
+            elif _shows_whole(store, run, held.get(run.pk, ())):
+                found.served.add(run.uid)
+            else:
+                merged.append(run)
+        _add_files(found, store, parts, held, keys)
+        _add_plain(found, reader, plain, keys)
+        _add_merged(found, store, merged, keys)
+    return found
+
+
+def _live_uids(store: Store) -> set[str]:
+    """Runs that may have rows that are not sealed yet."""
+    reader = store.catalog.reader
+    found = set()
+    for uid in os.listdir(store.path / "live"):  # noqa: PTH208 - names are enough
+        pk = runs.find_uid(reader, uid)
+        if pk is not None:
+            view = store.logs.view()
+            if any(s.paths for s in view.streams(pk, uid, Kind.METRICS)):
+                found.add(uid)
+    return found
+
+
+def _shows_whole(store: Store, run: RunLine, shares: Sequence[Share]) -> bool:
+    """Whether every row of a run's parts is visible, and replaces no other one."""
+    if not all(share.plain for share in shares):
+        return False
+    if run.epoch == 1:
+        return True
+    limits = limits_of(runs.epochs(store.catalog.reader, run.pk))
+    for share in shares:
+        for epoch in range(share.epoch_min, share.epoch_max + 1):
+            limit = limits.get(epoch, share.step_max and share.step_max - 1)
+            if limit is not None and limit < (share.step_max or 0):
+                return False
+    return True
+
+
+def _add_files(
+    found: Sources,
+    store: Store,
+    parts: Mapping[int, PartLine],
+    held: Mapping[int, Sequence[Share]],
+    keys: Sequence[str] | None,
+) -> None:
+    reader = store.catalog.reader
+    served: dict[int, int] = {}
+    for run in found.runs:
+        if run.uid in found.served:
+            for share in held.get(run.pk, ()):
+                served[share.part] = served.get(share.part, 0) + 1
+    holders = overview.part_runs(reader, served)
+    for number in sorted(served):
+        part = parts[number]
+        path = store.parts / part.path
+        if part.quarantined:
+            raise CorruptPartError(
+                f"{path.name} is damaged, and was set aside; runs of project"
+                f" {part.project} are in it.",
+                hint="It lies in the Store's trash/; a backup may have it whole.",
+                part=part.path,
+            )
+        columns: Columns = overview.part_keys(reader, number)
+        if part.any_key:
+            from wanllmdb._metrics import parts as files
+
+            columns = files.described(path)
+        if keys is None or not set(columns).isdisjoint(keys):
+            rows, count = holders[number]
+            mixed = count != served[number] or rows != part.rows
+            found.items.append(
+                Source(part.project, part.layout, columns, path=path, mixed=mixed)
+            )
+
+
+def _add_plain(
+    found: Sources,
+    reader: object,
+    chosen: Sequence[RunLine],
+    keys: Sequence[str] | None,
+) -> None:
+    from wanllmdb._metrics.inline import plain_tables
+
+    by_pk = {run.pk: run for run in chosen}
+    logs: dict[str, list[tuple[str, bytes, int, int]]] = {}
+    few = list(by_pk) if len(by_pk) < 1000 else None
+    for pk, data, crc, rows in overview.plain_logs(reader, few) if by_pk else ():  # type: ignore[arg-type]
+        if pk in by_pk:
+            run = by_pk[pk]
+            logs.setdefault(run.project, []).append((run.uid, data, crc, rows))
+    for project, held in logs.items():
+        for table in plain_tables(held, keys):
+            found.items.append(
+                Source(project, table.layout, table.columns, table=table.arrow)
+            )
+
+
+def _add_merged(
+    found: Sources, store: Store, chosen: Iterable[RunLine], keys: Sequence[str] | None
+) -> None:
+    from wanllmdb._metrics.seal import Batch
+
+    batches: dict[str, Batch] = {}
+    for run in chosen:
+        batch = batches.setdefault(run.project, Batch("wide"))
+        add_merged(store, batch, run, keys)
+    for project, batch in batches.items():
+        for table in batch.tables():
+            found.items.append(
+                Source(project, table.layout, table.columns, table=table.arrow)
+            )
+
+
+def add_merged(
+    store: Store, batch: Batch, run: RunLine, keys: Sequence[str] | None
+) -> None:
+    """Add a run's rows to a batch as its history shows them."""
+    record = runs.read(store.catalog.reader, run.pk)
+    for writer, rows in store.logs.scan(record, keys, resolved=False).pieces():
+        batch.add_rows(run.uid, writer, rows)
+
+
+def gather_all(
+    store: Store, projects: Sequence[str] | None = None
+) -> tuple[Sources, pa.Table]:
+    """The sources of every row of runs, hidden ones too; and which epochs show.
+
+    Returns:
+        Where the rows are, each once, under their own run; and a table of (uid, epoch,
+        limit): rows of that epoch above the limit are superseded, and so are those of
+        epochs that it lacks.
+    """
+    import pyarrow as pa
+
+    from wanllmdb._metrics.seal import Batch
+
+    limits: list[tuple[str, int, int | None]] = []
+    with overview.moment(store.catalog.reader) as reader:
+        found = Sources(overview.runs(reader, projects))
+        chosen = None if projects is None else [run.pk for run in found.runs]
+        parts = overview.parts(reader, LAYOUTS)
+        held: dict[int, list[Share]] = {}
+        for share in overview.shares(reader, chosen):
+            if share.part in parts:
+                held.setdefault(share.run, []).append(share)
+        found.served = {run.uid for run in found.runs}
+        _add_files(found, store, parts, held, None)
+        inline, _ = overview.logged(reader, Kind.METRICS)
+        live = _live_uids(store)
+        batches: dict[str, Batch] = {}
+        for run in found.runs:
+            shown = limits_of(runs.epochs(reader, run.pk))
+            limits += [(run.uid, epoch, limit) for epoch, limit in shown.items()]
+            if run.uid in live or run.pk in inline:
+                batch = batches.setdefault(run.project, Batch("wide"))
+                for identity, rows in store.logs.unsealed(run.pk, run.uid):
+                    batch.add(run.uid, identity, rows, "summary")
+        for project, batch in batches.items():
+            for table in batch.tables():
+                found.items.append(
+                    Source(project, table.layout, table.columns, table=table.arrow)
+                )
+    return found, pa.table({
+        "uid": pa.array([row[0] for row in limits], pa.string()),
+        "epoch": pa.array([row[1] for row in limits], pa.int64()),
+        "last": pa.array([row[2] for row in limits], pa.int64()),
+    })  # fmt: skip

@@ -1,0 +1,299 @@
+"""SQL over a Store, with DuckDB: users' queries locked in, our own beside them.
+
+A user's query gets a connection of its own, in memory, with the views that it names
+and no way out: only the parts that these read may be opened, no other file, no
+network, no extension, no setting, no variable of the host program.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wanllmdb import _relations, _sources, _views
+from wanllmdb._catalog import overview
+from wanllmdb._sources import Source, Sources
+from wanllmdb._store import Store
+from wanllmdb.errors import CorruptPartError, QueryError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+MEMORY_SHARE = 0.5
+"""Of the machine's memory, what a query may take before it spills, or is refused."""
+
+ATTEMPTS = 5
+LONG_SECONDS = 45.0
+"""A query that took longer is run again if rows were moved meanwhile: what they were
+moved from stays for 60 s."""
+
+_METRICS = ("metrics", "metrics_all", "history")
+_TABLES = tuple(_relations.SCHEMAS)
+_WORD = re.compile(r"\w+")
+_OUTSIDE = re.compile(
+    r"disabled by configuration|has been disabled|Loading external extensions"
+    r"|Cannot access (file|directory)|Table with name \S*[/.]\S* does not exist"
+)
+
+Params = Mapping[str, Any] | Sequence[Any] | None
+
+
+def run_query(
+    store: Store,
+    sql: str,
+    params: Params = None,
+    *,
+    projects: Sequence[str] | None = None,
+    external: bool = False,
+) -> pa.Table:
+    """The rows of a query, as an Arrow table.
+
+    Args:
+        store: The Store.
+        sql: One SELECT.
+        params: Values for ``?``, ``$1`` or ``$name``.
+        projects: See only these; None for all.
+        external: Lift the lock: files, extensions, the network, any statement.
+
+    Raises:
+        QueryError: it is no single SELECT, it is wrong, or it needs `external`.
+        CorruptPartError: a part that it reads is damaged.
+    """
+    if not external:
+        check(sql)
+    for attempt in range(ATTEMPTS):
+        before = overview.generation(store.catalog.reader)
+        started = time.monotonic()
+        last = attempt == ATTEMPTS - 1
+        try:
+            table = _run_once(store, sql, params, projects, external)
+        except (FileNotFoundError, CorruptPartError, QueryError):
+            moved = overview.generation(store.catalog.reader) != before
+            if last or not moved:
+                raise
+            continue
+        slow = time.monotonic() - started > LONG_SECONDS
+        if last or not slow or overview.generation(store.catalog.reader) == before:
+            return table
+    raise AssertionError
+
+
+def check(sql: str) -> None:
+    """Refuse whatever is no single SELECT, before anything is executed.
+
+    Raises:
+        QueryError: it is none.
+    """
+    import duckdb
+
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(_first_line(error), hint="See docs/sql.md.") from error
+    if len(statements) != 1:
+        raise QueryError(
+            f"A query is one statement, and these are {len(statements)}.",
+            hint="Ask them one by one.",
+        )
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT:
+        raise QueryError(
+            f"A query is a SELECT, and this is {kind.name}.",
+            hint="external=True (--external) allows any statement.",
+        )
+
+
+def _run_once(
+    store: Store,
+    sql: str,
+    params: Params,
+    projects: Sequence[str] | None,
+    external: bool,
+) -> pa.Table:
+    import duckdb
+
+    connection = connect()
+    try:
+        prepared = _Prepared(store, connection, sql, params, projects)
+        prepared.make_views()
+        if not external:
+            _lock(connection, prepared.paths)
+        try:
+            return as_table(connection.sql(sql, params=params or None))
+        except duckdb.Error as error:
+            raise _explained(error, external) from error
+        except UnicodeError as error:
+            raise QueryError(str(error), hint="Use valid text.") from error
+    finally:
+        connection.close()
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """A connection in memory that loads nothing by itself, and tells times in UTC."""
+    import duckdb
+
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        }
+    )
+    connection.execute("SET parquet_metadata_cache = true")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def as_table(result: duckdb.DuckDBPyRelation | None) -> pa.Table:
+    """A result as Arrow; integers of 128 bits, as sums are, become 64 if they fit."""
+    import pyarrow as pa
+
+    if result is None:  # a statement that gives no rows
+        return pa.table({})
+    table: Any = result.to_arrow_table()
+    for index, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type) and field.type.scale == 0:
+            try:
+                column = table.column(index).cast(pa.int64())
+            except pa.ArrowInvalid:
+                continue
+            table = table.set_column(index, field.name, column)
+    return table
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
+    import psutil
+
+    listed = ", ".join(_views.literal(path) for path in paths)
+    megabytes = int(psutil.virtual_memory().total * MEMORY_SHARE) >> 20
+    for setting in (
+        f"allowed_paths = [{listed}]",
+        "enable_external_access = false",
+        f"memory_limit = '{megabytes}MB'",
+        "lock_configuration = true",  # at last
+    ):
+        connection.execute(f"SET {setting}")
+
+
+def _explained(error: Exception, external: bool) -> QueryError | CorruptPartError:
+    text = _first_line(error)
+    if not external and _OUTSIDE.search(text):
+        return QueryError(
+            f"A query reads the Store alone: {text}",
+            hint="external=True (--external) lets it reach files and the network.",
+        )
+    if "IO Error" in text or ("Invalid" in text and "parquet" in text.lower()):
+        return CorruptPartError(
+            text, hint="`wanllmdb store verify` finds and sets aside what is damaged."
+        )
+    return QueryError(text, hint="See docs/sql.md for tables and columns.")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    shown = [line for line in lines if not line.startswith(("LINE ", " "))]
+    return " ".join(shown)[:500] or type(error).__name__
+
+
+class _Prepared:
+    """The views that a query names, made on its connection."""
+
+    def __init__(
+        self,
+        store: Store,
+        connection: duckdb.DuckDBPyConnection,
+        sql: str,
+        params: Params,
+        projects: Sequence[str] | None,
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        given = params.values() if isinstance(params, Mapping) else params or ()
+        # Whatever it names must stand here, or in a value that it is given.
+        self._text = " ".join([sql, *(v for v in given if isinstance(v, str))])
+        self._words = {word.lower() for word in _WORD.findall(self._text)}
+        self._projects = projects
+        self._tables: list[Any] = []
+        self.paths: list[str] = []
+
+    def make_views(self) -> None:
+        for name in _TABLES:
+            if name in self._words:
+                self._make_table(name)
+        if self._words.isdisjoint(_METRICS) and not any(
+            word.startswith("history") for word in self._words
+        ):
+            return
+        sources = _sources.gather(self._store, self._projects)
+        make_run_tables(self._connection, sources)
+        self.paths += [str(s.path) for s in sources.items if s.path is not None]
+        if "metrics" in self._words:
+            self._view("metrics", _views.metrics(sources.items, self.register))
+        if "metrics_all" in self._words:
+            self._make_all()
+        if any(word.startswith("history") for word in self._words):
+            self._make_histories(sources)
+
+    def register(self, table: pa.Table) -> str:
+        """Give an Arrow table a name."""
+        for number, known in enumerate(self._tables):
+            if known is table:
+                return f"_table_{number}"
+        self._tables.append(table)
+        name = f"_table_{len(self._tables) - 1}"
+        self._connection.register(name, table)
+        return name
+
+    def _view(self, name: str, body: str) -> None:
+        self._connection.execute(f"CREATE VIEW {_views.quoted(name)} AS {body}")
+
+    def _make_table(self, name: str) -> None:
+        table = _relations.build(name, self._store, self._projects, self._needs)
+        self._connection.register(f"_{name}_rows", table)
+        self._view(name, f"SELECT * FROM _{name}_rows")
+
+    def _needs(self, scope: str) -> bool:
+        return scope in self._words or "*" in self._text or "columns" in self._words
+
+    def _make_histories(self, sources: Sources) -> None:
+        by_project: dict[str, list[Source]] = {}
+        for run in sources.runs:
+            by_project.setdefault(run.project, [])
+        for source in sources.items:
+            by_project[source.project].append(source)
+        for project, items in by_project.items():
+            if project in self._text or len(by_project) == 1:
+                body = _views.history(items, self.register, self._text)
+                self._view(f"history_{project}", body)
+        if len(by_project) == 1:
+            self._view("history", f"FROM {_views.quoted(f'history_{project}')}")
+        self._connection.execute(
+            "CREATE MACRO history(project) AS TABLE"
+            " FROM query_table('history_' || project)"
+        )
+
+    def _make_all(self) -> None:
+        sources, limits = _sources.gather_all(self._store, self._projects)
+        self.paths += [str(s.path) for s in sources.items if s.path is not None]
+        body = _views.metrics_all(sources.items, self.register, self.register(limits))
+        self._view("metrics_all", body)
+
+
+def make_run_tables(connection: duckdb.DuckDBPyConnection, sources: Sources) -> None:
+    """The tables that views name runs by, and find those that files may show."""
+    import pyarrow as pa
+
+    lines = sources.runs
+    connection.register("_run_lines", pa.table({
+        "uid": pa.array([line.uid for line in lines], pa.string()),
+        "run": pa.array([line.run_id for line in lines], pa.string()),
+        "project": pa.array([line.project for line in lines], pa.string()),
+        "started_ms": pa.array([line.started_us // 1000 for line in lines], pa.int64()),
+    }))  # fmt: skip
+    connection.execute(f"CREATE VIEW {_views.RUNS} AS FROM _run_lines")
+    served = pa.table({"uid": pa.array(sorted(sources.served), pa.string())})
+    connection.register("_served_uids", served)
+    connection.execute(f"CREATE VIEW {_views.SERVED} AS FROM _served_uids")
