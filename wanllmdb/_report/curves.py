@@ -130,14 +130,15 @@ def reduced(x: Floats, y: Floats, buckets: int = BUCKETS) -> Curve:
     starts = _starts(x, buckets)
     ends = np.append(starts[1:], len(x)) - 1
     y = np.where(finite, y, np.nan)
+    low, high = np.fmin.reduceat(y, starts), np.fmax.reduceat(y, starts)
     middles = x[starts] / 2 + x[ends] / 2  # halves: the sum of two may overflow
     if len(starts) > 1:
         middles[0], middles[-1] = x[0], x[-1]  # so that no chart ends too early
     return Curve(
         x=middles,
-        low=np.fmin.reduceat(y, starts),
-        mean=_means(y, finite, starts),
-        high=np.fmax.reduceat(y, starts),
+        low=low,
+        mean=np.clip(_means(y, finite, starts), low, high),  # rounding leads out
+        high=high,
         last=float(y[finite][-1]) if finite.any() else None,
         left_out=left_out,
     )
@@ -162,5 +163,6 @@ def _means(y: Floats, finite: npt.NDArray[np.bool_], starts: Any) -> Floats:
     sizes = np.diff(np.append(starts, len(y)))
     shares = np.repeat(np.maximum(counts, 1), sizes)
     # Each value is divided before it is added: the sum of a few may overflow.
-    means = np.add.reduceat(np.where(finite, y, 0) / shares, starts)
+    with np.errstate(over="ignore"):  # by rounding alone
+        means = np.add.reduceat(np.where(finite, y, 0) / shares, starts)
     return np.where(counts > 0, means, np.nan)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-# Told apart by people with every kind of colour blindness, and at least 3:1 against
-# the background of their scheme. After Okabe and Ito (2008), some of them darkened.
-LIGHT = ("#0072b2", "#d55e00", "#008f68", "#a8438a", "#8f6f00", "#56606a")
-DARK = ("#56b4e9", "#ff8b4d", "#2cc69a", "#e58fc6", "#e3c04a", "#b4bdc6")
+# Searched for around the hues of Okabe and Ito (2008): at least 3:1 against a card of
+# their scheme, and 20 apart (CIE 1976) for people with and without each kind of colour
+# blindness (simulated after Machado, 2009).
+LIGHT = ("#0072b2", "#d55e00", "#264c39", "#661a5e", "#997a4c", "#8a9199")
+DARK = ("#4fa8e0", "#e8662a", "#44e39a", "#cf7f95", "#efd23a", "#ffffff")
 DASHES = ("none", "7 4", "2 4", "9 3 2 3")
 
 COLORS = len(LIGHT) * len(DASHES)
@@ -70,7 +71,8 @@ tbody tr:hover > * { background: var(--faint); }
 table.facts th { width: 9rem; color: var(--soft); white-space: nowrap; }
 table.facts td { max-width: none; }
 table.runs td, table.runs th { white-space: nowrap; }
-table.runs bdi { display: inline-block; max-width: 18rem; white-space: normal;
+table.runs bdi { display: inline-block; width: max-content; max-width: 18rem;
+  white-space: normal;
   vertical-align: top; }
 table.runs .text { display: inline-block; white-space: pre-wrap; min-width: 14rem;
   max-width: 22rem; }

@@ -24,6 +24,9 @@ CHARACTER = 6.4
 FEW = 3
 """Bands of more runs are drawn fainter."""
 
+WIDE = 8
+"""Characters of a label from which on few of them fit beside each other."""
+
 SMOOTHED = 0.015
 """Share of a curve's points over which its line is smoothed."""
 
@@ -118,7 +121,10 @@ def _y_marks(
 def _x_marks(axis: Axis, left: int, width: int, name: str) -> Iterator[str]:
     bottom = HEIGHT - BOTTOM
     yield f'<path class="base" d="M{left} {bottom}H{left + width}"/>'
-    for place, text in axis.ticks(5):
+    ticks = axis.ticks(5)
+    if max((len(text) for _, text in ticks), default=0) > WIDE:
+        ticks = axis.ticks(2)
+    for place, text in ticks:
         x = left + place * width
         # The last label would else leave the picture.
         anchor = ' text-anchor="end"' if place > 0.97 else ""

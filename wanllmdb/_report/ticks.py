@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LOG_SPAN = 1000
 """Positive values whose greatest is so many times the least are drawn by powers."""
 
+_LEAST_POWER, _GREATEST_POWER = -323, 308  # what a double can be
 _HUGE = sys.float_info.max
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
@@ -101,6 +102,7 @@ def _good(step: float) -> float:
 def _decades(axis: Axis, most: int) -> list[float]:
     first, last = math.ceil(axis.low), math.floor(axis.high)
     stride = max(1, -(-(last - first + 1) // most))
+    first, last = max(first, _LEAST_POWER), min(last, _GREATEST_POWER)
     return [float(f"1e{power}") for power in range(first, last + 1, stride)]
 
 
