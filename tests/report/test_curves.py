@@ -91,6 +91,7 @@ def test_ticks_are_in_order_and_on_the_axis(one, other):
         (0, 98304, "0 20k 40k 60k 80k 100k"),
         (1234, 1236, "1234.0 1234.5 1235.0 1235.5 1236.0"),
         (1e-5, 1, "1e−5 1e−4 1e−3 1e−2 1e−1 1e0"),
+        (1e-300, 1e300, "1e−323 1e−214 1e−105 1e4 1e113 1e222"),
         (0.001, 100, "0.001 0.01 0.1 1 10 100"),
         (-2.5e9, 2.5e9, "−2G −1G 0 1G 2G"),
     ],
@@ -115,6 +116,15 @@ def test_steps_are_marked_by_whole_numbers():
     """There is no step 0.5."""
     assert [t for _, t in position_axis(0, 1, whole=True).ticks(5)] == ["0", "1"]
     assert [t for _, t in position_axis(7, 7, whole=True).ticks(5)] == ["7"]
+
+
+def test_large_steps_keep_the_digits_that_differ():
+    """A label names its own place, not one near it."""
+    start = 10**15
+    ticks = position_axis(start, start + 40, whole=True).ticks(5)
+    assert [text for _, text in ticks][:2] == ["1e15", "1.00000000000001e15"]
+    tiny = [text for _, text in value_axis(1e-9, 5e-9).ticks(5)]
+    assert tiny == ["1e−9", "2e−9", "3e−9", "4e−9", "5e−9"]
 
 
 def test_gaps_are_gaps(logged):

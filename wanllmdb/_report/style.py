@@ -76,6 +76,8 @@ table.runs bdi { display: inline-block; width: max-content; max-width: 18rem;
   vertical-align: top; }
 table.runs .text { display: inline-block; white-space: pre-wrap; min-width: 14rem;
   max-width: 22rem; }
+table.values thead bdi { display: inline-block; width: max-content;
+  max-width: 14rem; white-space: normal; vertical-align: top; }
 table.values tbody th { width: 20%; min-width: 10rem; }
 .absent { color: var(--soft); opacity: .6; }
 .soft { color: var(--soft); }

@@ -111,9 +111,12 @@ def labels(values: Sequence[float]) -> list[str]:
     sizes = [abs(value) for value in values if value]
     if not sizes:
         return ["0" for _ in values]
+    # Evenly spaced numbers without 0 are never that far apart: these are powers of 10.
+    decades = max(sizes) >= 100 * min(sizes) and 0 not in values
     if max(sizes) >= 1e15 or min(sizes) < 1e-4:
-        return [_scientific(value) for value in values]
-    if max(sizes) >= 1000 * min(sizes) and 0 not in values:  # decades
+        gap = math.inf if decades else _gap(values)
+        return [_scientific(value, min(gap, abs(value))) for value in values]
+    if decades:
         return [_decimal(value) for value in values]
     unit, suffix = next(
         ((u, s) for u, s in _UNITS if max(sizes) >= u * (10 if s == "k" else 1)),
@@ -127,11 +130,16 @@ def labels(values: Sequence[float]) -> list[str]:
 
 def _digits(values: Sequence[float]) -> int:
     """Decimal places that keep ticks apart."""
-    gaps = [abs(b - a) for a, b in pairwise(values)]
-    gap = min(gaps, default=abs(values[0]))
-    if gap <= 0:
-        return 0
-    return max(0, -math.floor(math.log10(gap) + 1e-6))
+    return max(0, -_power(_gap(values)))
+
+
+def _gap(values: Sequence[float]) -> float:
+    gaps = [abs(b - a) for a, b in pairwise(values) if a != b]
+    return min(gaps, default=abs(values[0]) or 1.0)
+
+
+def _power(value: float) -> int:
+    return math.floor(math.log10(value) + 1e-6)
 
 
 def _decimal(value: float) -> str:
@@ -139,11 +147,13 @@ def _decimal(value: float) -> str:
     return _signed(f"{value / unit:.6g}{suffix}")
 
 
-def _scientific(value: float) -> str:
+def _scientific(value: float, gap: float) -> str:
     if not value:
         return "0"
-    digits, _, power = f"{value:.12e}".partition("e")
-    digits = digits.rstrip("0").rstrip(".")
+    places = min(16, max(0, _power(abs(value)) - _power(gap)))
+    digits, _, power = f"{value:.{places}e}".partition("e")
+    if places:
+        digits = digits.rstrip("0").rstrip(".")
     return _signed(f"{digits}e{int(power)}")
 
 
