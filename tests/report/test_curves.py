@@ -8,7 +8,7 @@ import sys
 
 import numpy as np  # noqa: TID253 - what curves are made of
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wanllmdb
@@ -43,6 +43,7 @@ def logged(api):
     return read
 
 
+@settings(deadline=None)
 @given(st.lists(ANY, max_size=60), st.integers(1, 20))
 def test_a_curve_holds_every_finite_value_between_its_bounds(values, buckets):
     """Low and high are the values' own extremes; the mean lies between them."""
@@ -59,6 +60,7 @@ def test_a_curve_holds_every_finite_value_between_its_bounds(values, buckets):
     assert (curve.mean <= curve.high)[there].all()
 
 
+@settings(deadline=None)
 @given(st.lists(ANY, min_size=1, max_size=40))
 def test_every_series_can_be_drawn(values):
     """No coordinate is ever NaN, infinite or out of the picture."""
@@ -71,6 +73,7 @@ def test_every_series_can_be_drawn(values):
         assert 0 <= int(line[1]) <= 2100
 
 
+@settings(deadline=None)
 @given(FINITE, FINITE)
 def test_ticks_are_in_order_and_on_the_axis(one, other):
     """There are few of them, each with a label of its own."""

@@ -36,7 +36,6 @@ header, main, footer { max-width: 1320px; margin: 0 auto; padding: 0 1.5rem; }
 header { padding-top: 2rem; }
 h1 { margin: 0; font-size: 1.75rem; line-height: 1.25; font-weight: 650; }
 h2 { margin: 0 0 .75rem; font-size: 1.15rem; font-weight: 650; }
-h3 { margin: 1.25rem 0 .5rem; font-size: .95rem; font-weight: 600; color: var(--soft); }
 .made { margin: .35rem 0 0; color: var(--soft); font-size: .875rem; }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 1rem 0 0;
   padding: 0 0 .75rem; font-size: .9rem; border-bottom: 1px solid var(--rule); }
@@ -50,7 +49,7 @@ section { margin: 1.75rem 0; }
     grid-column: auto; }
 }
 footer { padding-bottom: 2rem; color: var(--soft); font-size: .8rem; }
-code, pre, .console { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas,
+code, .console { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas,
   "DejaVu Sans Mono", monospace; font-size: .8125rem; }
 
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--rule);
@@ -80,7 +79,6 @@ table.values thead bdi { display: inline-block; width: max-content;
   max-width: 14rem; white-space: normal; vertical-align: top; }
 table.values tbody th { width: 20%; min-width: 10rem; }
 .absent { color: var(--soft); opacity: .6; }
-.soft { color: var(--soft); }
 .tag, .state, .badge { display: inline-block; border-radius: 99px; padding: 0 .55em;
   font-size: .8em; line-height: 1.6; border: 1px solid var(--rule); }
 .tag { margin: 0 .3em .1em 0; background: var(--faint); }
@@ -151,9 +149,8 @@ text[text-anchor="end"] { text-anchor: end; }
   table.runs .text { min-width: 0; }
   .charts { grid-template-columns: 1fr 1fr; }
   figure, tr { break-inside: avoid; page-break-inside: avoid; }
-  h2, h3, summary { break-after: avoid; page-break-after: avoid; }
+  h2, summary { break-after: avoid; page-break-after: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }
-  details > *:not(summary) { display: revert; }
 }
 """
 
