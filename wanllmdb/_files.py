@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from wanllmdb.errors import DiskFullError, ReadOnlyError, StoreUnavailableError
+from wanllmdb.errors import (
+    DiskFullError,
+    InvalidInputError,
+    ReadOnlyError,
+    StoreUnavailableError,
+)
 
 NETWORK_FILESYSTEMS = frozenset(
     "nfs nfs4 cifs smb3 smbfs lustre gpfs beegfs ceph 9p virtiofs afs".split()  # noqa: SIM905
@@ -79,6 +86,32 @@ def write_durably(path: Path, data: bytes, tmp_dir: Path, mode: int = 0o600) -> 
         draft.unlink(missing_ok=True)
         raise
     fsync_dir(path.parent)
+
+
+def save(path: Path, fill: Callable[[Path], Any]) -> None:
+    """Write a file whole or not at all; a device or a pipe is written in place.
+
+    Raises:
+        InvalidInputError: it cannot be written.
+    """
+    try:
+        target = path.resolve()
+        if target.exists() and not target.is_file() and not target.is_dir():
+            fill(target)
+            return
+        draft = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+        try:
+            fill(draft)
+            if target.is_file():
+                draft.chmod(target.stat().st_mode & 0o777)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInputError(
+            f"{path} cannot be written: {reason}.", hint="Name another file."
+        ) from error
 
 
 def filesystem_type(path: Path) -> str:

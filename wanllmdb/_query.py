@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wanllmdb import _edits, _settings
+from wanllmdb import _edits, _files, _settings
 from wanllmdb._catalog import projects, runs
 from wanllmdb._catalog.projects import ProjectRecord
 from wanllmdb._recovery import recheck_fence, recover_dead, recover_quietly
@@ -147,6 +148,40 @@ class Api:
         if not tables:
             return Result(pa.table({"run": pa.array([], pa.string())}))
         return Result(concatenated(tables))
+
+    @operation("write report")
+    def report(
+        self,
+        runs: str | StoredRun | Sequence[str | StoredRun],
+        path: str | os.PathLike[str] | None = None,
+        title: str | None = None,
+    ) -> str | Path:
+        """Runs as one HTML page: self-contained, without scripts, readable offline.
+
+        Args:
+            runs: One or several, as `run` takes them.
+            path: Write the page there, whole or not at all, over what is there.
+            title: Its heading; default says what the runs are.
+
+        Returns:
+            The page's text, or the path that was written.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            InvalidInputError: no run was given, or the path cannot be written.
+        """
+        from wanllmdb._report import report_html
+
+        given = [runs] if isinstance(runs, (str, StoredRun)) else list(runs)
+        if not given:
+            raise InvalidInputError("A report of no runs?", hint="Give one at least.")
+        found = [self.run(run) if isinstance(run, str) else run for run in given]
+        text = report_html(found, title)
+        if path is None:
+            return text
+        target, data = Path(path), text.encode("utf-8", "backslashreplace")
+        _files.save(target, lambda draft: draft.write_bytes(data))
+        return target
 
     @operation("find project")
     def project(self, name: str) -> ProjectRecord:

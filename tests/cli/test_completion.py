@@ -38,6 +38,7 @@ def complete(cli):
         ("wanllmdb tag p/", {"p/a", "p/b"}),
         ("wanllmdb rm p/a p/", {"p/a", "p/b"}),
         ("wanllmdb plot p/", {"p/a", "p/b"}),
+        ("wanllmdb report p/a p/", {"p/a", "p/b"}),
         ("wanllmdb metric get p/", {"p/a", "p/b"}),
         ("wanllmdb metric get p/a lo", {"loss"}),
         ("wanllmdb metric stats p/a ", {"loss", "acc"}),

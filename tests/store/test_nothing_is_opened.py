@@ -33,9 +33,9 @@ copy = os.environ["WANLLMDB_DIR"] + "-copy"
 call("demo", "--steps", "20")
 for words in ("ls", "show p/r", "metric get p/r x", "metric stats p/r x", "tail p/r",
               "logs p/r", "status", "env", "doctor --fix", "project ls", "diff p/r p/r",
-              "plot p/r x", "rm p/r --yes", "trash ls", "restore p/r",
-              "store migrate", f"store backup {copy}", f"--store {copy}2 store restore"
-              f" {copy}", f"--store {copy}2 ls"):
+              "plot p/r x", f"report p/r -o {copy}.html", "rm p/r --yes", "trash ls",
+              "restore p/r", "store migrate", f"store backup {copy}",
+              f"--store {copy}2 store restore {copy}", f"--store {copy}2 ls"):
     call(*words.split())
 wanllmdb.init(id="next", resume="auto").finish()
 wanllmdb.teardown(); api.close()

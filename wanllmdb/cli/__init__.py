@@ -31,6 +31,7 @@ _COMMANDS = {
     "tail": ("logs", "Show a run's last rows, -f follows"),
     "logs": ("logs", "Show a run's console log"),
     "plot": ("plots", "Draw metrics in the terminal"),
+    "report": ("report", "Write runs as one HTML file"),
     "diff": ("runs", "Compare config and summary of two runs"),
     "tag": ("edit", "Add or remove tags"),
     "note": ("edit", "Set a run's notes"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import click
 
 from wanllmdb import _json, _settings
+from wanllmdb._files import save
 from wanllmdb.errors import InvalidInputError, WanllmdbError
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
@@ -54,7 +54,7 @@ class Output:
         )  # fmt: skip
         if self.fmt == "parquet":
             assert self.path is not None
-            _save(self.path, lambda draft: _write_parquet(rows, names, draft))
+            save(self.path, lambda draft: _write_parquet(rows, names, draft))
         else:
             self.text(_RENDER[self.fmt](rows, names))
 
@@ -64,7 +64,7 @@ class Output:
             write(text)
             return
         data = text.encode("utf-8", "backslashreplace")
-        _save(self.path, lambda draft: draft.write_bytes(data))
+        save(self.path, lambda draft: draft.write_bytes(data))
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -238,29 +238,3 @@ def _column(values: Sequence[Any]) -> Any:
 
 
 _RENDER = {"table": _table, "json": _as_json, "jsonl": _as_jsonl, "csv": _as_csv}
-
-
-def _save(path: Path, fill: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all; a device or a pipe is written in place.
-
-    Raises:
-        InvalidInputError: it cannot be written.
-    """
-    try:
-        target = path.resolve()
-        if target.exists() and not target.is_file() and not target.is_dir():
-            fill(target)
-            return
-        draft = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-        try:
-            fill(draft)
-            if target.is_file():
-                draft.chmod(target.stat().st_mode & 0o777)
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInputError(
-            f"{path} cannot be written: {reason}.", hint="Name another file."
-        ) from error
