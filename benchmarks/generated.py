@@ -85,7 +85,13 @@ def _add_part(
         for i, pk in enumerate(added)
     ]
     part = NewPart(
-        done.name, "wide", steps * len(numbers), done.bytes, done.digest, shares, columns
+        done.name,
+        "wide",
+        steps * len(numbers),
+        done.bytes,
+        done.digest,
+        shares,
+        columns,
     )
     with store.catalog.transaction(durable=False) as connection:
         sealed.add_part(connection, "generated", part)
@@ -153,5 +159,3 @@ def _table(uids, tokens, steps, keys, random):  # type: ignore[no-untyped-def]
         noise = 1 + 0.05 * random.standard_normal(count)
         columns[key] = pa.array((curve * noise).astype(np.float32).astype(np.float64))
     return pa.table(columns)
-
-

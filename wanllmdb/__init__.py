@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wanllmdb._config import Config, Summary
     from wanllmdb._logging import LogHandler
     from wanllmdb._observers import on
-    from wanllmdb._query import Api
+    from wanllmdb._query import Api, query
     from wanllmdb._run import Run
     from wanllmdb._session import (
         alert,
@@ -64,6 +64,7 @@ __all__ = [
     "login",
     "mark_preempting",
     "on",
+    "query",
     "require",
     "run",
     "save",
@@ -77,7 +78,8 @@ __all__ = [
 
 _HOMES = {
     "Settings": "_wandb_settings",
-    "Api": "_query", "LogHandler": "_logging", "Run": "_run", "on": "_observers",
+    "Api": "_query", "query": "_query",
+    "LogHandler": "_logging", "Run": "_run", "on": "_observers",
     "AlertLevel": "types", "State": "types", "ConfigError": "errors",
     "WanllmdbError": "errors", "WanllmdbWarning": "errors",
 }  # fmt: skip

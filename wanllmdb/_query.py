@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wanllmdb import _edits, _files, _settings
-from wanllmdb._catalog import projects, runs
+from wanllmdb import (
+    _edits,
+    _files,
+    _ranking,
+    _reductions,
+    _relations,
+    _settings,
+    _sql,
+    _values,
+)
+from wanllmdb._catalog import projects, runs, values
 from wanllmdb._catalog.projects import ProjectRecord
 from wanllmdb._recovery import recheck_fence, recover_dead, recover_quietly
-from wanllmdb._results import (
-    Result,
-    concatenated,
-)
+from wanllmdb._results import Result, concatenated, html_table
 from wanllmdb._store import Store, operation
 from wanllmdb._stored_run import StoredRun
 from wanllmdb.errors import (
@@ -24,8 +30,29 @@ from wanllmdb.errors import (
 )
 from wanllmdb.types import RunRecord
 
-if TYPE_CHECKING:
-    pass
+SHOWN_RUNS = 50
+"""Runs of a list that a notebook shows."""
+
+DEFAULT_BUCKETS = 200
+"""Buckets of bands, where none are asked for."""
+
+RunChoice = str | StoredRun | Sequence[str | StoredRun] | None
+
+
+class RunList(list[StoredRun]):
+    """Runs; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "run": run.id, "name": run.name, "project": run.project,
+                "state": run.state, "created": run.created_at, "last step":
+                run.last_step, "tags": ", ".join(run.tags),
+            }
+            for run in self[:SHOWN_RUNS]
+        ]  # fmt: skip
+        columns = ["run", "name", "project", "state", "created", "last step", "tags"]
+        return html_table(columns, rows, len(self))
 
 
 class Api:
@@ -90,7 +117,7 @@ class Api:
             self.store.catalog.reader, project=name, condition=filters, order=order,
             limit=limit, offset=offset, deleted=deleted,
         )  # fmt: skip
-        return [StoredRun(self.store, record) for record in found]
+        return RunList(StoredRun(self.store, record) for record in found)
 
     @operation("find run")
     def run(self, path: str, *, deleted: bool = False) -> StoredRun:
@@ -183,6 +210,198 @@ class Api:
         _files.save(target, lambda draft: draft.write_bytes(data))
         return target
 
+    @operation("read metrics")
+    def metrics(
+        self,
+        keys: str | Sequence[str],
+        runs: RunChoice = None,
+        *,
+        project: str | None = None,
+        x: str = "step",
+        buckets: int | None = None,
+        how: str = "minmax",
+        smooth: float = 0.0,
+        by: str | None = None,
+    ) -> Result:
+        """Numbers of metrics over one or many runs, whole or reduced.
+
+        Args:
+            keys: The metrics.
+            runs: Runs, or what selects them; default all that logged one of the keys.
+            project: Only this project's.
+            x: ``step``, ``time`` (seconds since 1970), ``relative`` (seconds since
+                the run's start), or a metric logged in the same rows.
+            buckets: Reduce to at most so many stretches of x, the same for all runs;
+                default every value.
+            how: What a bucket says: ``minmax`` (min, max, mean), ``mean`` or ``last``.
+            smooth: Add a column `smooth`, an average that follows the values; the
+                weight of what was before, 0 (none) to less than 1.
+            by: Bands over the runs of a group instead of runs: ``group``, ``name``,
+                ``state``, ``job_type``, ``project``, ``config.KEY`` or
+                ``summary.KEY``. Each run counts once in each bucket.
+
+        Returns:
+            Without buckets: run, project, key, x, value. With: run, project, key, x
+            (where the bucket begins), count, nans and what `how` says. With `by`:
+            group, key, x, runs, mean, min, max, std.
+
+        Raises:
+            MetricNotFoundError: no run logged any of the keys, or `x`.
+            InvalidInputError: an argument makes no sense.
+        """
+        names = [keys] if isinstance(keys, str) else [*keys]
+        names = [_values.config_key(name) for name in names]
+        _reductions.check(x, buckets, how, smooth)
+        chosen = self._chosen(runs, project, names)
+        pks = [run.record.pk for run in chosen]
+        with _reductions.Reducer(self.store, names, pks, x) as reducer:
+            if by is not None:
+                groups = {(run.project, run.id): _group_of(run, by) for run in chosen}
+                return Result(reducer.bands(buckets or DEFAULT_BUCKETS, groups))
+            if buckets is None:
+                table = reducer.values()
+            else:
+                table = reducer.buckets(buckets, how)
+        if smooth:
+            column = "value" if "value" in table.column_names else "mean"
+            table = _reductions.smoothed(table, smooth, column)
+        return Result(table)
+
+    @operation("read statistics")
+    def statistics(
+        self,
+        keys: str | Sequence[str],
+        runs: RunChoice = None,
+        *,
+        project: str | None = None,
+    ) -> Result:
+        """Of each run and metric: count, nans, mean, std, min, p05, median, p95, max.
+
+        Raises:
+            MetricNotFoundError: no run logged any of the keys.
+        """
+        names = [keys] if isinstance(keys, str) else [*keys]
+        names = [_values.config_key(name) for name in names]
+        pks = [run.record.pk for run in self._chosen(runs, project, names)]
+        with _reductions.Reducer(self.store, names, pks, "step") as reducer:
+            return Result(reducer.statistics())
+
+    def _chosen(
+        self, given: RunChoice, project: str | None, keys: Sequence[str]
+    ) -> list[StoredRun]:
+        if given is None:
+            reader = self.store.catalog.reader
+            found = [
+                StoredRun(self.store, runs.read(reader, pk))
+                for pk in values.runs_with(reader, keys, project)
+            ]
+        else:
+            one = [given] if isinstance(given, (str, StoredRun)) else given
+            found = [r if isinstance(r, StoredRun) else self.run(r) for r in one]
+        if not any(key in run.keys for run in found for key in keys):
+            raise MetricNotFoundError(
+                f"No run logged {', '.join(map(repr, keys))}.",
+                hint="`wanllmdb metric ls RUN` shows what a run logged.",
+                key=keys[0] if keys else "",
+            )
+        return found
+
+    @operation("rank runs")
+    def leaderboard(
+        self,
+        key: str,
+        how: str = "best",
+        *,
+        project: str | None = None,
+        goal: str | None = None,
+        limit: int | None = None,
+    ) -> Result:
+        """Runs by what one metric came to, the best first; no rows are read.
+
+        Args:
+            key: The metric.
+            how: What counts: ``best`` (min or max, by the goal), ``last``, ``min``,
+                ``max`` or ``mean``.
+            project: Only this project's runs.
+            goal: ``minimize`` or ``maximize``; default what `define_metric` said of
+                the key in the newest run that says it, else ``minimize``.
+            limit: At most so many.
+
+        Returns:
+            rank, run, project, name, state, value, step (of the last value), count.
+
+        Raises:
+            InvalidInputError: `how` or `goal` is unknown.
+        """
+        import pyarrow as pa
+
+        rows = _ranking.ranked(
+            self.store, _values.config_key(key), how, project, goal, limit
+        )
+        return Result(pa.Table.from_pylist(rows, _ranking.schema()))
+
+    @operation("compare runs")
+    def diff(
+        self, runs: Sequence[str | StoredRun], *, same: bool = False
+    ) -> list[dict[str, Any]]:
+        """Where config and summary of runs differ.
+
+        Args:
+            runs: Two or more.
+            same: Include what is equal.
+
+        Returns:
+            One dict per key: `key` (``config.lr``), then each run's value by its id,
+            or by its path where ids are equal; None where a run lacks it.
+        """
+        found = [r if isinstance(r, StoredRun) else self.run(r) for r in runs]
+        ids = [run.id for run in found]
+        names = ids if len(set(ids)) == len(ids) else [run.path for run in found]
+        rows = []
+        for scope in ("config", "summary"):
+            held = [dict(_flat(getattr(run, scope))) for run in found]
+            for key in dict.fromkeys(key for item in held for key in item):
+                cells = [item.get(key) for item in held]
+                equal = len({repr(cell) for cell in cells}) == 1
+                if key.startswith("_") or (equal and not same):
+                    continue
+                row = dict(zip(names, cells, strict=True))
+                rows.append({"key": f"{scope}.{key}", **row})
+        return rows
+
+    @operation("query")
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        project: str | Sequence[str] | None = None,
+        external: bool = False,
+    ) -> Result:
+        """The rows of a SQL query over the Store; docs/sql.md has the tables.
+
+        The query is locked in: it is one SELECT that reads the Store and nothing else,
+        neither files nor the network nor variables of this program.
+
+        Args:
+            sql: One SELECT.
+            params: Values for ``?`` (a sequence) or ``$name`` (a mapping).
+            project: See only this project, or these.
+            external: Lift the lock: files, extensions, the network, any statement.
+
+        Raises:
+            QueryError: it is no single SELECT, it is wrong, or it needs `external`.
+            CorruptPartError: a sealed part that it reads is damaged.
+        """
+        recover_dead(self.store)
+        some = [project] if isinstance(project, str) else project
+        for name in some or ():
+            projects.get(self.store.catalog.reader, name)
+        table = _sql.run_query(
+            self.store, sql, params, projects=some, external=external
+        )
+        return Result(table)
+
     @operation("find project")
     def project(self, name: str) -> ProjectRecord:
         """One project.
@@ -223,3 +442,43 @@ class Api:
             ConflictError: a fork of it shows some of its rows.
         """
         _edits.purge_run(self.store, run.record)
+
+
+def _flat(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [*_relations.flattened(value)]
+
+
+def _group_of(run: StoredRun, by: str) -> str:
+    """The value that a run is grouped by, as text."""
+    scope, _, key = by.partition(".")
+    if scope in ("config", "summary") and key:
+        held = dict(_flat(getattr(run, scope)))
+        return str(held.get(key))
+    if by not in ("group", "name", "state", "job_type", "project"):
+        raise InvalidInputError(
+            f"Runs cannot be grouped by {by!r}.",
+            hint="Use group, name, state, job_type, project, config.KEY, summary.KEY.",
+        )
+    return str(getattr(run, by))
+
+
+def query(
+    sql: str,
+    params: Mapping[str, Any] | Sequence[Any] | None = None,
+    store: str | os.PathLike[str] | None = None,
+    external: bool = False,
+) -> Result:
+    """The rows of a SQL query over a Store; see `Api.query`.
+
+    Args:
+        sql: One SELECT; docs/sql.md has the tables.
+        params: Values for ``?`` (a sequence) or ``$name`` (a mapping).
+        store: The Store's directory; default by the rules in docs/guide.md.
+        external: Lift the lock: files, extensions, the network, any statement.
+
+    Raises:
+        StoreUnavailableError: there is no Store.
+        QueryError: it is no single SELECT, it is wrong, or it needs `external`.
+    """
+    with Api(store) as api:
+        return api.query(sql, params, external=external)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from wanllmdb import _extras, _json
+from wanllmdb import _extras, _json, _markup, _text
 from wanllmdb._metrics.scan import JSON_METADATA
 from wanllmdb._values import RESERVED
 from wanllmdb.errors import InvalidInputError, MetricNotFoundError
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+SHOWN_ROWS = 20
+"""Rows that `show` and a notebook show unless asked for more."""
+
+
 class Result:
-    """A table read from a Store: Arrow inside, pandas or plain rows on request.
+    """A table read from a Store: Arrow inside, pandas, Polars or rows on request.
 
     Columns whose values share no Arrow type hold JSON text, marked in the field's
     metadata; `to_pylist` and `df` give back the values themselves.
@@ -40,6 +45,38 @@ class Result:
         for name in self._json_columns():
             frame[name] = [_decoded(text) for text in self._table[name].to_pylist()]
         return frame
+
+    def pl(self) -> Any:
+        """A Polars DataFrame.
+
+        Raises:
+            MissingExtraError: polars is not installed.
+        """
+        polars = _extras.need("polars", "polars", "A Polars DataFrame")
+        return polars.from_arrow(self._table)
+
+    def batches(self, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """The table in Arrow batches of at most so many rows."""
+        yield from self._table.to_batches(max_chunksize=rows)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Rows as tuples, as database drivers give them."""
+        return [tuple(row.values()) for row in self.to_pylist()]
+
+    def show(self, rows: int = SHOWN_ROWS) -> None:
+        """Print the first rows."""
+        sys.stdout.write(self._text(rows))
+
+    def _text(self, rows: int) -> str:
+        head = Result(self._table.slice(0, rows)).to_pylist()
+        left = len(self) - len(head)
+        more = f"... {left} more rows\n" if left else ""
+        return _text.table(head, self.columns) + more
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: escaped, without script."""
+        head = Result(self._table.slice(0, SHOWN_ROWS)).to_pylist()
+        return html_table(self.columns, head, len(self))
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Rows as dicts; None where a row lacks a column."""
@@ -83,6 +120,28 @@ class Result:
 
     def _json_columns(self) -> list[str]:
         return json_columns(self._table)
+
+
+def html_table(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], total: int
+) -> str:
+    """Rows as an HTML table for a notebook; every value is escaped."""
+    cells = [
+        [_markup.rounded(_shown(row.get(name))) for name in columns] for row in rows
+    ]
+    head = "".join(f"<th>{_markup.escape(name)}</th>" for name in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in cells
+    )
+    note = f"<p>{total} rows</p>" if total != 1 else "<p>1 row</p>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+
+def _shown(value: Any) -> Any:
+    """A value as a notebook shows it: nothing for None, times as text."""
+    if value is None:
+        return ""
+    return value.isoformat(" ") if hasattr(value, "isoformat") else value
 
 
 def _decoded(text: str | None) -> Any:

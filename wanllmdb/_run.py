@@ -11,12 +11,14 @@ from typing import Any
 
 from wanllmdb import _clock, _edits, _observers, _values
 from wanllmdb._capture.recorder import Recorder
+from wanllmdb._compaction import BATCH_BYTES
 from wanllmdb._config import Config, ConfigChange, Summary
 from wanllmdb._definitions import Definitions, Metric
 from wanllmdb._ends import end_of
 from wanllmdb._live_summary import LiveSummary
 from wanllmdb._liveness import OpenStream
 from wanllmdb._metrics.fold import KEY_LIMIT, Fold
+from wanllmdb._metrics.segment import SEGMENT_BYTES
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter, fdatasync
 from wanllmdb._run_config import ConfigWriter
@@ -45,6 +47,7 @@ from wanllmdb.types import (
 )
 
 SUMMARY_SECONDS = 10.0
+SEAL_SECONDS = 5.0
 
 
 class Run(RunFacts):
@@ -100,6 +103,7 @@ class Run(RunFacts):
         self._torn = False
         self._lost = self._coerced = 0
         self._saved: object = None
+        self._sealed = 0
         self._entered = 0
         self._teardown: list[Callable[[Run, int], None]] = []
         self._on_child_stream: Callable[[], None] = lambda: None
@@ -507,6 +511,7 @@ class Run(RunFacts):
             self._upkeep.every(0.05, self._flush)
         if self._role == "creator":
             self._background.every(SUMMARY_SECONDS, self._save_numbers)
+            self._background.every(SEAL_SECONDS, self._compact)
         self._upkeep.start()
         self._background.start()
 
@@ -623,6 +628,15 @@ class Run(RunFacts):
         with self._lock:
             if self._writer is not None and not self._finished:
                 self._writer.flush()
+
+    def _compact(self) -> None:
+        """Seal what the run has logged so far, once 64 MiB of it wait."""
+        writer, store = self._writer, self._store
+        if writer is None or store is None or self._finished:
+            return
+        if writer.segments - self._sealed > BATCH_BYTES // SEGMENT_BYTES:
+            self._sealed = writer.segments
+            store.compact_run(self._record)
 
     def _save_numbers(self) -> None:
         if self._store is None or self._writer is None:

@@ -8,6 +8,7 @@ apart, get a piece of their SHA-256 (docs/sql.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wanllmdb import _digest
@@ -88,6 +89,21 @@ def metrics_all(sources: Sequence[Source], register: Register, limits: str) -> s
         " (s.uid IS NULL OR m._step > coalesce(s.last, m._step)) AS superseded"
         f" FROM ({body}) m LEFT JOIN {RUNS} r ON r.uid = m._run"
         f" LEFT JOIN {limits} s ON s.uid = m._run AND s.epoch = m._epoch"
+    )
+
+
+def numbers(sources: Sequence[Source], register: Register, keys: Sequence[str]) -> str:
+    """A relation of the numbers of some keys: _run, key, _step, _ts, _writer, value."""
+    some = [
+        replace(s, columns={k: s.columns[k] for k in keys if k in s.columns})
+        if s.layout == "wide" else s
+        for s in sources
+    ]  # fmt: skip
+    body = _values(some, register, _HEAD, _EMPTY)
+    listed = ", ".join(literal(key) for key in keys)
+    return (
+        f"SELECT _run, key, _step, _ts, _writer, value FROM ({body})"
+        f" WHERE value IS NOT NULL AND key IN ({listed})"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -140,8 +141,7 @@ def read_keys(connection: sqlite3.Connection, pk: int) -> dict[str, KeyStats]:
         "SELECT rows FROM run_keys_packed WHERE run_id = ?", (pk,)
     ).fetchone()
     if packed is not None:
-        for key, *fields in _json.loads(zlib.decompress(packed[0])):
-            stats[key] = KeyStats(*fields)
+        stats.update(_unpacked(packed[0]))
     return stats
 
 
@@ -194,3 +194,81 @@ def read_definitions(
     return {
         glob: _json.loads(options) for epoch, glob, options in rows if epoch in wanted
     }
+
+
+def runs_with(
+    connection: sqlite3.Connection, keys: Sequence[str], project: str | None
+) -> list[int]:
+    """The runs, in no trash, that logged one of the keys; the oldest first."""
+    rows = connection.execute(
+        "SELECT DISTINCT run.id FROM run_key JOIN run ON run.id = run_key.run_id"
+        " JOIN project ON project.id = run.project_id"
+        " WHERE run_key.key IN (SELECT value FROM json_each(?1))"
+        " AND run.deleted_us IS NULL AND (?2 IS NULL OR project.name = ?2)",
+        (json.dumps([*keys]), project),
+    )
+    found = {row[0] for row in rows}
+    for pk, stats in _packed(connection, project):
+        if any(key in stats for key in keys):
+            found.add(pk)
+    return sorted(found)
+
+
+def _packed(
+    connection: sqlite3.Connection, project: str | None
+) -> Iterable[tuple[int, dict[str, KeyStats]]]:
+    """(run, statistics) of the keys beyond the first 256, of runs that have any."""
+    rows = connection.execute(
+        "SELECT run.id, rows FROM run_keys_packed"
+        " JOIN run ON run.id = run_keys_packed.run_id"
+        " JOIN project ON project.id = run.project_id"
+        " WHERE run.deleted_us IS NULL AND (?1 IS NULL OR project.name = ?1)",
+        (project,),
+    )
+    for pk, packed in rows:
+        yield pk, _unpacked(packed)
+
+
+def _unpacked(packed: bytes) -> dict[str, KeyStats]:
+    rows = _json.loads(zlib.decompress(packed))
+    return {key: KeyStats(*fields) for key, *fields in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one metric of a run came to."""
+
+    run_id: str
+    project: str
+    name: str
+    state: str
+    stats: KeyStats
+
+
+def standings(
+    connection: sqlite3.Connection, key: str, project: str | None
+) -> list[Standing]:
+    """What a metric came to in each run that logged it; no rows are read."""
+    heads = "run.run_id, project.name, run.name, run.state"
+    rows = connection.execute(
+        f"SELECT {heads}, count, nans, last, run_key.last_step, min, max, mean, exact"
+        " FROM run_key JOIN run ON run.id = run_key.run_id"
+        " JOIN project ON project.id = run.project_id WHERE run_key.key = ?1"
+        " AND run.deleted_us IS NULL AND (?2 IS NULL OR project.name = ?2)",
+        (key, project),
+    )
+    found = []
+    for *head, count, nans, last, step, low, high, mean, exact in rows:
+        if exact is not None:
+            last, low, high = _json.loads(exact)
+        stats = KeyStats(count, nans, last, step, low, high, mean)
+        found.append(Standing(*[*head, stats]))
+    for pk, packed in _packed(connection, project):
+        if key in packed:
+            head = connection.execute(
+                f"SELECT {heads} FROM run JOIN project ON project.id = run.project_id"
+                " WHERE run.id = ?",
+                (pk,),
+            ).fetchone()
+            found.append(Standing(*[*head, packed[key]]))
+    return found

@@ -226,6 +226,11 @@ class StreamWriter:
         self.flush()
         return os.dup(self._fd) if self._fd >= 0 else -1
 
+    @property
+    def segments(self) -> int:
+        """How many segments were begun."""
+        return self._seq
+
     def prepare_next(self) -> None:
         """Create the next segment's file ahead of need, off the caller's path."""
         if self._fd >= 0 and self._spare < 0 and self._size > SEGMENT_BYTES // 2:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wanllmdb._markup import escape, folded
 from wanllmdb._metrics.summary import options_of
 from wanllmdb._report.curves import BUCKETS, Curve, curves, system_curves
-from wanllmdb._report.markup import escape, folded
 from wanllmdb._report.svg import Series, axes, chart, reading, sample
 from wanllmdb._stored_run import StoredRun
 

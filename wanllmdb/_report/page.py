@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wanllmdb import _clock
+from wanllmdb._markup import escape, section
 from wanllmdb._report import charts, records, tables
 from wanllmdb._report.charts import Labelled
-from wanllmdb._report.markup import escape, section
 from wanllmdb._report.style import COLORS, css
 from wanllmdb._stored_run import StoredRun
 

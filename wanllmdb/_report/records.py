@@ -6,8 +6,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from wanllmdb._markup import ABSENT, escape, folded, shorten, table
 from wanllmdb._report.charts import Labelled
-from wanllmdb._report.markup import ABSENT, escape, folded, shorten, table
 from wanllmdb._report.tables import moment
 from wanllmdb._stored_run import LogLine, SavedFile
 from wanllmdb.types import Alert

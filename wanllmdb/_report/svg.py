@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wanllmdb._markup import escape, number
 from wanllmdb._report.curves import Curve
-from wanllmdb._report.markup import escape, number
 from wanllmdb._report.ticks import Axis, position_axis, value_axis
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wanllmdb import _clock
-from wanllmdb._report.charts import Labelled
-from wanllmdb._report.markup import (
+from wanllmdb._markup import (
     ABSENT,
     escape,
     exact,
@@ -16,6 +15,7 @@ from wanllmdb._report.markup import (
     shorten,
     table,
 )
+from wanllmdb._report.charts import Labelled
 
 MAIN_VALUES = 4
 """Numbers of the summary that stand in the table of runs."""

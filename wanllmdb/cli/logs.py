@@ -13,8 +13,9 @@ import click
 
 from wanllmdb._query import Api
 from wanllmdb._stored_run import StoredRun
+from wanllmdb._text import cell, clean
 from wanllmdb.cli.opening import api_of
-from wanllmdb.cli.render import Output, cell, clean, echo, flush, output_options, write
+from wanllmdb.cli.render import Output, echo, flush, output_options, write
 from wanllmdb.cli.words import RUN, TEXT
 
 POLL_SECONDS = 0.5

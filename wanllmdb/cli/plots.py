@@ -11,13 +11,14 @@ import click
 from wanllmdb import _extras
 from wanllmdb._query import Api
 from wanllmdb._stored_run import StoredRun
+from wanllmdb._text import clean
 from wanllmdb.cli.opening import api_of
-from wanllmdb.cli.render import clean, write
-from wanllmdb.cli.words import RUN_OR_KEY
+from wanllmdb.cli.render import write
+from wanllmdb.cli.words import RUN_OR_KEY, TEXT
 from wanllmdb.errors import InvalidInputError, RunNotFoundError
 
-SAMPLES = 2000
-"""Points of a curve: far more than a terminal has columns."""
+BUCKETS = 500
+"""Buckets of a curve: more than a terminal has columns."""
 
 _MARKERS = "•+×ox*#@"
 _PLAIN_FRAME = str.maketrans("─│┌┐└┘├┤┬┴┼•×", "-|+++++++++*x")
@@ -35,10 +36,15 @@ class _Plot(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_Plot, options_metavar="", context_settings={})
+@click.command(cls=_Plot)
 @click.argument("words", metavar="RUN... KEY...", nargs=-1, type=RUN_OR_KEY)
+@click.option("--x", default="step", type=TEXT, help="step, time, relative or KEY.")
+@click.option(
+    "--smooth", type=click.FloatRange(0, 1, max_open=True), default=0.0,
+    help="Weight of what was before; default 0.",
+)  # fmt: skip
 @click.pass_context
-def plot(ctx: click.Context, /, words: _Words) -> None:
+def plot(ctx: click.Context, /, words: _Words, x: str, smooth: float) -> None:
     """Draw metrics of one or more runs over each other.
 
     The words that name runs come first, the metrics after them. Where a metric is
@@ -50,7 +56,7 @@ def plot(ctx: click.Context, /, words: _Words) -> None:
     for run in runs:
         for key in keys:
             label = key if len(runs) == 1 else f"{run.path} {key}"
-            curves.append((clean(label), *_points(run, key)))
+            curves.append((clean(label), *_curve(api, run, key, x, smooth)))
     library = _extras.need("plotext", "plot", "A plot in the terminal")
     title = runs[0].path if len(runs) == 1 else ""
     write(f"{_drawn(library, curves, clean(title))}\n")
@@ -75,19 +81,25 @@ def _sorted_out(
     return runs, list(words[len(runs) :])
 
 
-def _points(run: StoredRun, key: str) -> tuple[list[int], list[float]]:
-    steps, values = [], []
-    for row in run.history([key], samples=SAMPLES).to_pylist():
-        value = row[key]
-        if isinstance(value, (int, float)) and abs(value) < sys.float_info.max:
-            steps.append(row["_step"])
-            values.append(float(value))
-    if not values:
+def _curve(
+    api: Api, run: StoredRun, key: str, x: str, smooth: float
+) -> tuple[list[float], list[float]]:
+    """Where a metric goes: per bucket its minimum and maximum, or the smooth mean."""
+    found = api.metrics(key, run, x=x, buckets=BUCKETS, smooth=smooth)
+    xs: list[float] = []
+    ys: list[float] = []
+    for row in found.to_pylist():
+        shown = [row["smooth"]] if smooth else sorted({row["min"], row["max"]} - {None})
+        for value in shown:
+            if value is not None and abs(value) < sys.float_info.max:
+                xs.append(row["x"])
+                ys.append(value)
+    if not ys:
         raise InvalidInputError(
             f"Run {run.path} logged nothing in {key!r} that can be drawn.",
             hint="Only finite numbers can; `metric get RUN KEY` prints what there is.",
         )
-    return steps, values
+    return xs, ys
 
 
 def _drawn(library: Any, curves: list[Any], title: str) -> str:

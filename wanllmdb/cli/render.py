@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,11 @@ import click
 
 from wanllmdb import _json, _settings
 from wanllmdb._files import save
+from wanllmdb._text import Row, clean, table
 from wanllmdb.errors import InvalidInputError, WanllmdbError
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
-MAX_CELL = 60
-"""Characters of a table's cell; programs get the whole value."""
-
-_UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _EXACT_FLOAT = 1 << 53
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +51,13 @@ class Output:
             save(self.path, lambda draft: _write_parquet(rows, names, draft))
         else:
             self.text(_RENDER[self.fmt](rows, names))
+
+    def save_table(self, table: Any) -> None:
+        """Write an Arrow table as Parquet."""
+        import pyarrow.parquet as pq
+
+        assert self.path is not None
+        save(self.path, lambda draft: pq.write_table(table, draft))
 
     def text(self, text: str) -> None:
         """Show text as it is."""
@@ -121,62 +122,6 @@ def flush() -> None:
         sys.stdout.flush()
 
 
-def clean(text: str, keep: str = "") -> str:
-    """Text on one line, with control and bidi characters escaped.
-
-    Args:
-        text: Any text.
-        keep: Characters that stay all the same.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        c.encode("unicode_escape").decode()
-        if unicodedata.category(c) in _UNSAFE and c not in keep
-        else c
-        for c in text
-    )
-
-
-def cell(value: Any) -> str:
-    """A value as one line for people."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return clean(value if isinstance(value, str) else json.dumps(_json.to_plain(value)))
-
-
-def _table(rows: Sequence[Row], names: Sequence[str]) -> str:
-    if not rows:
-        return ""
-    grid = [[_short(clean(name)) for name in names]]
-    grid += [[_short(cell(row.get(name))) for name in names] for row in rows]
-    widths = [max(_width(line[i]) for line in grid) for i in range(len(names))]
-    return "".join(
-        "  ".join(
-            text + " " * (width - _width(text))
-            for text, width in zip(line, widths, strict=True)
-        ).rstrip()
-        + "\n"
-        for line in grid
-    )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 3]}..."
-
-
-def _width(text: str) -> int:
-    """Columns of a terminal: East Asian characters and emoji take two."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "FW")
-        for c in text
-    )
-
-
 def _as_json(rows: Sequence[Row], names: Sequence[str]) -> str:
     return json.dumps([_plain(row, names) for row in rows], indent=2) + "\n"
 
@@ -237,4 +182,4 @@ def _column(values: Sequence[Any]) -> Any:
     return pa.array(texts, pa.string())
 
 
-_RENDER = {"table": _table, "json": _as_json, "jsonl": _as_jsonl, "csv": _as_csv}
+_RENDER = {"table": table, "json": _as_json, "jsonl": _as_jsonl, "csv": _as_csv}

@@ -10,8 +10,9 @@ import click
 from wanllmdb import _clock, _known
 from wanllmdb._query import Api
 from wanllmdb._stored_run import StoredRun
+from wanllmdb._text import cell
 from wanllmdb.cli.opening import api_of, project_option
-from wanllmdb.cli.render import Output, cell, echo, output_options, tell
+from wanllmdb.cli.render import Output, echo, output_options, tell
 from wanllmdb.cli.words import RUN, TEXT
 
 
@@ -143,27 +144,16 @@ def _lines_of(facts: Mapping[str, Any]) -> list[str]:
 
 
 @click.command()
-@click.argument("first", type=RUN)
-@click.argument("second", type=RUN)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=RUN)
+@click.option("--all", "same", is_flag=True, help="What is equal, too.")
 @output_options
 @click.pass_context
-def diff(ctx: click.Context, /, first: str, second: str, out: Output) -> None:
-    """Show where config and summary of two runs differ."""
-    api = api_of(ctx)
-    a, b = api.run(first), api.run(second)
-    names = (a.id, b.id) if a.id != b.id else (a.path, b.path)
-    rows = []
-    for scope in ("config", "summary"):
-        left, right = getattr(a, scope), getattr(b, scope)
-        for key in dict.fromkeys([*left, *right]):
-            if _differ(left.get(key), right.get(key)) and not key.startswith("_"):
-                cells = zip(names, (left.get(key), right.get(key)), strict=True)
-                rows.append({"key": f"{scope}.{key}", **dict(cells)})
-    out.emit(rows, ["key", *names])
-
-
-def _differ(left: Any, right: Any) -> bool:
-    return bool(left != right) and repr(left) != repr(right)  # NaN is equal to NaN
+def diff(ctx: click.Context, /, runs: tuple[str, ...], same: bool, out: Output) -> None:
+    """Show where config and summary of runs differ."""
+    if len(runs) < 2:
+        raise click.UsageError("Give two runs or more: diff RUN RUN...")
+    rows = api_of(ctx).diff([*runs], same=same)
+    out.emit(rows, [*rows[0]] if rows else ["key"])
 
 
 COMMANDS = {"ls": ls, "show": show, "diff": diff}

@@ -8,9 +8,10 @@ import click
 
 import wanllmdb
 from wanllmdb import _settings
+from wanllmdb._text import clean
 from wanllmdb.cli import COMPLETE, Group
 from wanllmdb.cli.opening import api_of
-from wanllmdb.cli.render import Output, clean, echo, output_options
+from wanllmdb.cli.render import Output, echo, output_options
 from wanllmdb.errors import IntegrityError
 from wanllmdb.types import Location
 

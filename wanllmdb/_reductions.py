@@ -1,0 +1,204 @@
+"""Reductions of metrics for charts: buckets on one grid, envelopes, bands, smoothing.
+
+Nothing is sampled: each bucket says how many values it holds, and their minimum and
+maximum stay. NaN is in none of the numbers, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wanllmdb import _sources, _sql, _views
+from wanllmdb._store import Store
+from wanllmdb.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AXES = ("step", "time", "relative")
+HOWS = ("minmax", "mean", "last")
+
+_REDUCED = {
+    "minmax": "min(v) AS min, max(v) AS max, avg(v) AS mean",
+    "mean": "avg(v) AS value",
+    "last": "arg_max(value, x) AS value",
+}
+
+
+class Reducer:
+    """Metrics of some runs as a relation that can be reduced.
+
+    Args:
+        store: The Store.
+        keys: The metrics.
+        chosen: Keys of the runs.
+        x: ``step``, ``time`` (seconds since 1970), ``relative`` (seconds since the
+            run's start), or a metric that was logged in the same rows.
+
+    Raises:
+        CorruptPartError: a part is damaged.
+    """
+
+    def __init__(
+        self, store: Store, keys: Sequence[str], chosen: Sequence[int], x: str
+    ) -> None:
+        self._connection = _sql.connect()
+        wanted = [*keys] if x in AXES else [*keys, x]
+        self._sources = _sources.gather(store, None, chosen, wanted)
+        _sql.make_run_tables(self._connection, self._sources)
+        self._tables: list[Any] = []
+        self._connection.execute(f"CREATE VIEW points AS {self._points(keys, x)}")
+
+    def __enter__(self) -> Reducer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def values(self) -> pa.Table:
+        """Every value: run, project, key, x, value; by run, key and x."""
+        return self._fetch(
+            "SELECT run, project, key, x, value FROM points"
+            " ORDER BY project, run, key, x"
+        )
+
+    def buckets(self, count: int, how: str) -> pa.Table:
+        """At most `count` buckets of one grid for all runs and keys.
+
+        Returns:
+            run, project, key, x (where the bucket begins), count, nans, and ``min``,
+            ``max``, ``mean`` (`how` minmax) or ``value`` (mean, last).
+        """
+        low, width = self._grid(count)
+        at = f"CAST(floor((x - {low}) / {width}) AS BIGINT)"
+        return self._fetch(
+            f"SELECT run, project, key, {low} + bucket * {width} AS x,"
+            f" count(*) AS count, count(*) - count(v) AS nans, {_REDUCED[how]}"
+            f" FROM (SELECT *, least({at}, {count - 1}) AS bucket,"
+            " CASE WHEN isnan(value) THEN NULL ELSE value END AS v FROM points"
+            " WHERE x IS NOT NULL) GROUP BY run, project, key, bucket"
+            " ORDER BY project, run, key, x"
+        )
+
+    def bands(self, count: int, groups: Mapping[tuple[str, str], str]) -> pa.Table:
+        """Bands over groups of runs: each run counts once in each bucket.
+
+        Args:
+            count: Buckets, at most.
+            groups: The group of each (project, run).
+
+        Returns:
+            group, key, x, runs, mean, min, max, std (of the runs' means; population).
+        """
+        import pyarrow as pa
+
+        low, width = self._grid(count)
+        at = f"CAST(floor((x - {low}) / {width}) AS BIGINT)"
+        self._connection.register("_groups", pa.table({
+            "project": pa.array([project for project, _ in groups], pa.string()),
+            "run": pa.array([run for _, run in groups], pa.string()),
+            "group": pa.array(list(groups.values()), pa.string()),
+        }))  # fmt: skip
+        return self._fetch(
+            f'SELECT "group", key, {low} + bucket * {width} AS x, count(*) AS runs,'
+            " avg(m) AS mean, min(m) AS min, max(m) AS max, stddev_pop(m) AS std"
+            f" FROM (SELECT project, run, key, least({at}, {count - 1}) AS bucket,"
+            " avg(value) AS m FROM points WHERE x IS NOT NULL AND NOT isnan(value)"
+            " GROUP BY ALL) JOIN _groups USING (project, run)"
+            ' GROUP BY "group", key, bucket ORDER BY "group", key, x'
+        )
+
+    def statistics(self) -> pa.Table:
+        """run, project, key, count, nans, mean, std, min, p05, median, p95, max."""
+        return self._fetch(
+            "SELECT run, project, key, count(*) AS count, count(*) - count(v) AS nans,"
+            " avg(v) AS mean, stddev_pop(v) AS std, min(v) AS min,"
+            " quantile_cont(v, 0.05) AS p05, median(v) AS median,"
+            " quantile_cont(v, 0.95) AS p95, max(v) AS max FROM (SELECT *,"
+            " CASE WHEN isnan(value) THEN NULL ELSE value END AS v FROM points)"
+            " GROUP BY run, project, key ORDER BY project, run, key"
+        )
+
+    def _fetch(self, sql: str) -> pa.Table:
+        return _sql.as_table(self._connection.sql(sql))
+
+    def _points(self, keys: Sequence[str], x: str) -> str:
+        body = _views.numbers(self._sources.items, self._register, keys)
+        axes = {
+            "step": "_step",
+            "time": "epoch_ms(_ts) / 1e3",
+            "relative": "(epoch_ms(_ts) - started_ms) / 1e3",
+        }
+        join = f"LEFT JOIN {_views.RUNS} r ON r.uid = _run"
+        names = "r.run, r.project, m.key"
+        if x in axes:
+            return f"SELECT {names}, {axes[x]} AS x, m.value FROM ({body}) m {join}"
+        along = _views.numbers(self._sources.items, self._register, [x])
+        return (
+            f"SELECT {names}, a.value AS x, m.value FROM ({body}) m JOIN ({along}) a"
+            f" USING (_run, _step, _writer) {join} WHERE NOT isnan(a.value)"
+        )
+
+    def _register(self, table: pa.Table) -> str:
+        self._tables.append(table)
+        name = f"_table_{len(self._tables) - 1}"
+        self._connection.register(name, table)
+        return name
+
+    def _grid(self, count: int) -> tuple[float | int, float | int]:
+        """Where the grid begins, and how wide a bucket is; whole numbers for steps."""
+        ((low, high),) = self._connection.execute(
+            "SELECT min(x), max(x) FROM points WHERE isfinite(CAST(x AS DOUBLE))"
+        ).fetchall()
+        if low is None:
+            return 0, 1
+        if isinstance(low, int):
+            return low, max(1, -(-(high - low + 1) // count))
+        return low, (high - low) / count or 1.0
+
+
+def smoothed(table: pa.Table, weight: float, column: str) -> pa.Table:
+    """A table with one more column, `smooth`: an average that follows the values.
+
+    Source: exponential moving average with the debiasing of TensorBoard's scalar
+    charts (value / (1 - weight^n)); NaN is passed over.
+
+    Args:
+        table: By run, key and x.
+        weight: Of what was before, 0 <= weight < 1.
+        column: What is smoothed.
+    """
+    import pyarrow as pa
+
+    names = [table[name].to_pylist() for name in ("project", "run", "key")]
+    found: list[float | None] = []
+    series, total, count = None, 0.0, 0
+    for value, *now in zip(table[column].to_pylist(), *names, strict=True):
+        if now != series:
+            series, total, count = now, 0.0, 0
+        if value is None or value != value:
+            found.append(None)
+            continue
+        total = total * weight + (1 - weight) * value
+        count += 1
+        found.append(total / (1 - weight**count))
+    return table.append_column("smooth", pa.array(found, pa.float64()))
+
+
+def check(x: str, buckets: int | None, how: str, smooth: float) -> None:
+    """Refuse what makes no sense.
+
+    Raises:
+        InvalidInputError: one of them is out of its range.
+    """
+    if not x:
+        raise InvalidInputError("There is no x.", hint="Use step, time, relative.")
+    if buckets is not None and not 1 <= buckets <= 1_000_000:
+        raise InvalidInputError(f"{buckets} buckets?", hint="Give 1 to 1,000,000.")
+    if how not in HOWS:
+        raise InvalidInputError(f"There is no how={how!r}.", hint=f"Use {HOWS}.")
+    if not 0 <= smooth < 1:
+        raise InvalidInputError(
+            f"A smoothing of {smooth}?", hint="Give 0 (none) to less than 1."
+        )
