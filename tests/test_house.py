@@ -62,12 +62,25 @@ def test_recording_a_small_run_loads_nothing_heavy():
     code = """
 import wanllmdb as w
 with w.init(config={"lr": 0.1}) as run:
-    for n in range(2000):
+    for n in range(100):
         run.log({"a": n, "b": n / 2})
         run.log({"c": "text"}, step=n)
     run.summary["best"] = 1
 """
     assert loaded_after(code) == set()
+
+
+def test_sealing_a_large_run_loads_pyarrow_alone():
+    """finish() writes Parquet; it needs neither pandas nor DuckDB for that."""
+    code = """
+import wanllmdb as w
+with w.init(config={"lr": 0.1}) as run:
+    for n in range(2000):
+        run.log({"a": n, "b": n / 2, "d": True})
+        run.log({"c": "text", "e": [n]}, step=n)
+    run.summary["best"] = 1
+"""
+    assert loaded_after(code) == {"numpy", "pyarrow"}
 
 
 def test_at_most_25_settings_and_each_is_documented():

@@ -86,14 +86,21 @@ class Compactor:
 
     @contextmanager
     def alone(self, uid: str) -> Iterator[bool]:
-        """Hold the compaction lock of a run, or of a project; False if another does."""
+        """Hold the compaction lock of a run, or of a project.
+
+        False where another compactor holds it, or the disk does not give it.
+        """
         path = self.root / _layout.LOCKS / f"compact-{uid}.lock"
-        lock = _locks.try_acquire(path)
+        try:
+            lock = _locks.try_acquire(path)
+        except OSError as error:
+            self._debug.survived("compaction lock", error)
+            lock = None
         try:
             yield lock is not None
         finally:
             if lock is not None:
-                lock.release(unlink=True)
+                _released(lock)
 
     # The end of a run
 
@@ -422,6 +429,13 @@ class Compactor:
         return removed
 
 
+def _released(lock: _locks.FileLock) -> None:
+    try:
+        lock.release(unlink=True)
+    except OSError:  # the file stays; nobody holds it any more
+        lock.release()
+
+
 def layout_of(kind: Kind) -> str:
     """The layout of the part that a kind's rows go to."""
     return LAYOUTS.get(kind, "wide")  # edits lie with the metrics
@@ -492,14 +506,16 @@ def share_of(table: Any, pk: int, row_first: int) -> RunShare:
     import numpy as np
     import pyarrow.compute as pc
 
+    from wanllmdb._metrics.arrow import numbers
+
     steps = pc.min_max(table["_step"]).as_py()
     epochs = pc.min_max(table["_epoch"]).as_py()
     plain = True
     if "key" not in table.column_names:
-        values = table["_step"].to_numpy()
+        values = numbers(table["_step"])
         writers = table["_writer"].combine_chunks()
         if len(writers.dictionary) > 1 or not (np.diff(values) > 0).all():
-            pairs = np.stack([writers.indices.to_numpy().astype(np.int64), values])
+            pairs = np.stack([numbers(writers.indices).astype(np.int64), values])
             plain = np.unique(pairs, axis=1).shape[1] == len(values)
     return RunShare(
         pk, row_first, table.num_rows, steps["min"], steps["max"], epochs["min"],

@@ -180,19 +180,21 @@ def _decoded(catalog: Database, project: str, taken: set[int]) -> _Inline:
     return _Inline(found, tables)
 
 
-def _shares(table: pa.Table, numbers: Mapping[str, int]) -> dict[int, RunShare]:
+def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
     """Which rows of a table that is in order of runs are whose."""
     import numpy as np
+
+    from wanllmdb._metrics.arrow import numbers
 
     column = table["_run"].combine_chunks()
     if not hasattr(column, "dictionary"):
         column = column.dictionary_encode()
-    codes = column.indices.to_numpy()
+    codes = numbers(column.indices)
     edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
     names = column.dictionary.to_pylist()
     found = {}
     for first, end in pairwise(edges):
-        pk = numbers[names[codes[first]]]
+        pk = keys[names[codes[first]]]
         found[pk] = share_of(table.slice(first, end - first), pk, first)
     return found
 

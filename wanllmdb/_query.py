@@ -299,8 +299,9 @@ class Api:
             one = [given] if isinstance(given, (str, StoredRun)) else given
             found = [r if isinstance(r, StoredRun) else self.run(r) for r in one]
         if not any(key in run.keys for run in found for key in keys):
+            who = f"Run {found[0].path} never" if len(found) == 1 else "No run"
             raise MetricNotFoundError(
-                f"No run logged {', '.join(map(repr, keys))}.",
+                f"{who} logged {', '.join(map(repr, keys))}.",
                 hint="`wanllmdb metric ls RUN` shows what a run logged.",
                 key=keys[0] if keys else "",
             )

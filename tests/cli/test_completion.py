@@ -31,7 +31,7 @@ def complete(cli):
     ("line", "offered"),
     [
         ("wanllmdb sh", {"show"}),
-        ("wanllmdb metric ", {"ls", "get", "stats"}),
+        ("wanllmdb metric ", {"ls", "get", "stats", "rank"}),
         ("wanllmdb show p/", {"p/a", "p/b"}),
         ("wanllmdb show p/a", {"p/a"}),
         ("wanllmdb diff p/a p/", {"p/a", "p/b"}),

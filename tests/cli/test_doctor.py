@@ -7,19 +7,23 @@ import sqlite3
 import pytest
 
 import wanllmdb
+from wanllmdb import _locks
 
 
 @pytest.fixture
 def damaged(store):
     """One run with a saved file, a spilled text and config; then hands to break it."""
-    with wanllmdb.init(project="p", id="r", config={"big": "x" * 1_500_000}) as run:
-        for value in range(500):
-            run.log({"x": value, "y": value / 3})
-        run.log({"text": "z" * 600_000})
-        with open(f"{run.dir}/weights.bin", "wb") as file:
-            file.write(b"w" * 10_000)
+    run = wanllmdb.init(project="p", id="r", config={"big": "x" * 1_500_000})
+    for value in range(500):
+        run.log({"x": value, "y": value / 3})
+    run.log({"text": "z" * 600_000})
+    with open(f"{run.dir}/weights.bin", "wb") as file:
+        file.write(b"w" * 10_000)
     with wanllmdb.Api() as api:
         uid = api.run("p/r").record.uid
+    # Another compactor is at it, so finish() leaves the log as it is.
+    with _locks.acquire(store / "locks" / f"compact-{uid}.lock", 1.0):
+        run.finish()
     wanllmdb.teardown()
 
     return Hands(store, uid)

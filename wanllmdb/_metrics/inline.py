@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from wanllmdb._metrics import segment
+from wanllmdb._metrics.arrow import array, coded
 from wanllmdb._metrics.blocks import blocks
 from wanllmdb._metrics.columns import SUFFIXES, column_names
 from wanllmdb._metrics.decode import Segment, ShapeRows
@@ -70,13 +71,13 @@ def _table(
 
     segment_of = Segment(None, [ShapeRows(shape, frames, range(sum(counts)))])
     (block,) = blocks(segment_of)
-    which = pa.array(np.repeat(np.arange(len(uids), dtype=np.int32), counts))
-    same = pa.array(np.zeros(len(block.steps), np.int32))
+    which = np.repeat(np.arange(len(uids)), counts)
+    same = np.zeros(len(block.steps))
     columns: dict[str, pa.Array] = {
-        "_run": pa.DictionaryArray.from_arrays(which, pa.array(uids)),
-        "_step": pa.array(np.ascontiguousarray(block.steps)),
-        "_ts": pa.array(block.times // 1000, pa.timestamp("ms", "UTC")),
-        "_writer": pa.DictionaryArray.from_arrays(same, pa.array(["primary"])),
+        "_run": coded(which, uids),
+        "_step": array(block.steps),
+        "_ts": array(block.times // 1000, None, pa.timestamp("ms", "UTC")),
+        "_writer": coded(same, ["primary"]),
     }
     names = column_names(shape.keys)
     held = {}
@@ -84,7 +85,5 @@ def _table(
         if keys is None or cells.key in keys:
             name = names[cells.key]
             held[cells.key] = (name, cells.code)
-            columns[name + SUFFIXES[cells.code]] = pa.array(
-                np.ascontiguousarray(cells.values)
-            )
+            columns[name + SUFFIXES[cells.code]] = array(cells.values)
     return Table("wide", pa.table(columns), held)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _digest, _files, _json
+from wanllmdb._metrics.arrow import array, numbers, texts, valid
 from wanllmdb._metrics.columns import DTYPES, SUFFIXES, Cells, ColumnRows
 from wanllmdb._metrics.decode import SummaryWrite
 from wanllmdb._metrics.seal import VALUE, Table
@@ -206,7 +207,7 @@ def wide_rows(
     plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
     found = []
     for identity, at in _by_stream(table):
-        mine = table if at is None else table.take(at)
+        mine = table if at is None else table.take(array(at))
         block = _heads(mine)
         for key, (name, codes) in columns_of(table.schema.metadata).items():
             for code in codes:
@@ -235,7 +236,7 @@ def _by_stream(table: pa.Table) -> list[tuple[StreamIdentity, Any]]:
     import numpy as np
 
     streams = table["_stream"].unify_dictionaries().combine_chunks()
-    indices = streams.indices.to_numpy()
+    indices = numbers(streams.indices)
     epochs, writers = table["_epoch"], table["_writer"]
     tokens = streams.dictionary.to_pylist()
     found = []
@@ -252,10 +253,9 @@ def _by_stream(table: pa.Table) -> list[tuple[StreamIdentity, Any]]:
 
 
 def _heads(table: pa.Table) -> ColumnRows:
-    import pyarrow as pa
 
-    times = table["_ts"].cast(pa.int64()).to_numpy() * 1000
-    return ColumnRows(table["_n"].to_numpy(), table["_step"].to_numpy(), times)
+    times = numbers(table["_ts"]) * 1000
+    return ColumnRows(numbers(table["_n"]), numbers(table["_step"]), times)
 
 
 def _cells(key: str, code: str, column: pa.ChunkedArray) -> Cells | None:
@@ -267,10 +267,10 @@ def _cells(key: str, code: str, column: pa.ChunkedArray) -> Cells | None:
     if column.null_count:
         if column.null_count == len(column):
             return None
-        rows = np.flatnonzero(column.is_valid().to_numpy())
+        rows = np.flatnonzero(valid(column))
         column = column.drop_null()
     if code in DTYPES:
-        return Cells(key, code, rows, column.to_numpy())
+        return Cells(key, code, rows, numbers(column))
     return Cells(key, code, rows, column.cast(pa.string()).to_pylist())
 
 
@@ -284,15 +284,13 @@ def tall_values(
 
     table = read_table(path, first, rows)
     if keys is not None:
-        table = table.filter(
-            pc.is_in(table["key"].cast(pa.string()), pa.array([*keys]))
-        )
+        table = table.filter(pc.is_in(table["key"].cast(pa.string()), texts([*keys])))
     if not table.num_rows:
         return
     groups = _grouped(table, ["key", "_stream"])
     for (key, token), at in groups:
-        mine = table.take(at)
-        ordinals = mine["_n"].to_numpy()
+        mine = table.take(array(at))
+        ordinals = numbers(mine["_n"])
         for code, suffix in SUFFIXES.items():
             if f"value{suffix}" in mine.column_names:
                 cells = _cells(key, code, mine[f"value{suffix}"])
@@ -313,8 +311,8 @@ def object_values(
     for (key, token), at in _grouped(table, ["key", "_stream"]):
         if keys is not None and key not in keys:
             continue
-        mine = table.take(at)
-        ordinals = mine["_n"].to_numpy()
+        mine = table.take(array(at))
+        ordinals = numbers(mine["_n"])
         values = [_json.loads(text) for text in mine["json"].to_pylist()]
         for code in ("o", "n"):
             chosen = [i for i, v in enumerate(values) if (v is None) is (code == "n")]
@@ -347,7 +345,7 @@ def _grouped(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[Any, Any]]
     coded, texts = [], []
     for name in names:
         column = table[name].unify_dictionaries().combine_chunks()
-        coded.append(column.indices.to_numpy())
+        coded.append(numbers(column.indices))
         texts.append(column.dictionary.to_pylist())
     if not table.num_rows:
         return

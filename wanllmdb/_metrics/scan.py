@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
+from wanllmdb._metrics.arrow import array, coded, texts
 from wanllmdb._metrics.blocks import blocks
 from wanllmdb._metrics.columns import DTYPES, Cells, ColumnRows
 from wanllmdb._metrics.decode import VisibleStream
@@ -95,22 +96,19 @@ class Scan:
         """
         import pyarrow as pa
 
-        np = self._np
-        names = pa.DictionaryArray.from_arrays(
-            pa.array(self._writer_ids.astype(np.int32)), pa.array(self.writers or [""])
-        )
+        names = coded(self._writer_ids, self.writers)
         columns = {
-            "_step": pa.array(self._steps),
-            "_timestamp": pa.array(self._times / 1e3),
-            "_runtime": pa.array((self._times - start_us // 1000) / 1e3),
+            "_step": array(self._steps),
+            "_timestamp": array(self._times / 1e3),
+            "_runtime": array((self._times - start_us // 1000) / 1e3),
             "_writer": names.cast(pa.string()),
         }
         fields = [pa.field(name, column.type) for name, column in columns.items()]
         arrays = list(columns.values())
         for key, parts in self._parts.items():
-            array, metadata = self._column(parts)
-            fields.append(pa.field(key, array.type, metadata=metadata))
-            arrays.append(array)
+            column, metadata = self._column(parts)
+            fields.append(pa.field(key, column.type, metadata=metadata))
+            arrays.append(column)
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
     def dicts(self, start_us: int) -> Iterator[dict[str, JSONValue]]:
@@ -330,7 +328,6 @@ class Scan:
         return target
 
     def _column(self, parts: list[_Part]) -> tuple[pa.Array, dict[bytes, bytes] | None]:
-        import pyarrow as pa
 
         np = self._np
         parts = self._one_per_cell([p for p in parts if p.code != "n"])
@@ -349,23 +346,22 @@ class Scan:
             values = values if isinstance(values, list) else values.tolist()
             for row, value in zip(self._target(part).tolist(), values, strict=True):
                 cells[row] = value if as_text else _json.dumps(value)
-        return pa.array(cells, pa.string()), None if as_text else JSON_METADATA
+        return texts(cells), None if as_text else JSON_METADATA
 
     def _typed(self, parts: list[_Part], dtype: str) -> pa.Array:
-        import pyarrow as pa
 
         np = self._np
         if len(parts) == 1 and len(parts[0].rows) == self._groups:
             target = self._target(parts[0])
             if bool(np.all(target[1:] > target[:-1])):
-                return pa.array(np.ascontiguousarray(parts[0].values.astype(dtype)))
+                return array(parts[0].values.astype(dtype))
         out = np.zeros(self._groups, dtype)
         missing = np.ones(self._groups, bool)
         for part in parts:
             target = self._target(part)
             out[target] = part.values
             missing[target] = False
-        return pa.array(out, mask=missing if missing.any() else None)
+        return array(out, missing)
 
     def _one_per_cell(self, parts: list[_Part]) -> list[_Part]:
         """Drop values that a later one of the same cell, in another part, replaces."""

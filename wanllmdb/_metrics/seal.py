@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
+from wanllmdb._metrics.arrow import array, coded, numbers, texts
 from wanllmdb._metrics.blocks import blocks
 from wanllmdb._metrics.columns import (
     DTYPES,
@@ -180,20 +181,14 @@ class _Rows:
         def some(values: Any) -> Any:
             return values if at is None else values[at]
 
-        def named(numbers: Any, names: Sequence[str]) -> pa.Array:
-            indices = pa.array(some(numbers).astype(np.int32))
-            return pa.DictionaryArray.from_arrays(
-                indices, pa.array(names or [""], pa.string())
-            )
-
         return {
-            "_run": named(self.runs, self._uids),
-            "_step": pa.array(some(self.steps)),
-            "_ts": pa.array(some(self.times), pa.timestamp("ms", "UTC")),
-            "_epoch": pa.array(some(self.epochs).astype(np.int32)),
-            "_stream": named(self._streams, self._tokens),
-            "_n": pa.array(some(self.ordinals)),
-            "_writer": named(self._writers, self._names),
+            "_run": coded(some(self.runs), self._uids),
+            "_step": array(some(self.steps)),
+            "_ts": array(some(self.times), None, pa.timestamp("ms", "UTC")),
+            "_epoch": array(some(self.epochs).astype(np.int32)),
+            "_stream": coded(some(self._streams), self._tokens),
+            "_n": array(some(self.ordinals)),
+            "_writer": coded(some(self._writers), self._names),
         }
 
     def gathered(self) -> Gathered:
@@ -267,20 +262,19 @@ def _wide(rows: _Rows, found: Gathered, names: dict[str, str], layout: str) -> T
 def _spread(at: Ints, values: Any, code: str, rows: int) -> pa.Array:
     """A column in which only some rows have a value."""
     import numpy as np
-    import pyarrow as pa
 
     if code not in DTYPES:
         cells: list[Any] = [None] * rows
         for row, value in zip(at.tolist(), values, strict=True):
             cells[row] = value
-        return pa.array(cells, pa.string())
+        return texts(cells)
     if len(at) == rows:
-        return pa.array(np.ascontiguousarray(values.astype(DTYPES[code])))
+        return array(values.astype(DTYPES[code]))
     column = np.zeros(rows, DTYPES[code])
     column[at] = values
     missing = np.ones(rows, bool)
     missing[at] = False
-    return pa.array(column, mask=missing)
+    return array(column, missing)
 
 
 def _tall(rows: _Rows, found: Gathered) -> Table:
@@ -294,9 +288,7 @@ def _tall(rows: _Rows, found: Gathered) -> Table:
     )
     order = np.lexsort((at, which, rows.runs[at]))  # by run, as every part is
     columns = rows.heads(at[order])
-    columns["key"] = pa.DictionaryArray.from_arrays(
-        pa.array(which[order].astype(np.int32)), pa.array(keys, pa.string())
-    )
+    columns["key"] = coded(which[order], keys)
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     codes = dict.fromkeys(code for _, code in found)
@@ -329,19 +321,20 @@ def _objects(
     at = np.concatenate(places) if places else np.empty(0, np.int64)
     heads = pa.table(rows.heads(at))
     keys = [key for (key, _), (rows_of, _) in found.items() for _ in rows_of]
-    texts = [_json.dumps(value) for _, held in found.values() for value in listed(held)]
+    held = [_json.dumps(v) for _, cells in found.values() for v in listed(cells)]
     order = np.argsort(at, kind="stable")
-    values = heads.append_column("key", pa.array(keys, pa.string()))
-    values = values.append_column("kind", pa.array([VALUE] * len(keys), pa.string()))
-    values = values.append_column("json", pa.array(texts, pa.string())).take(order)
+    values = heads.append_column("key", texts(keys))
+    values = values.append_column("kind", texts([VALUE] * len(keys)))
+    values = values.append_column("json", texts(held)).take(array(order))
     table = pa.concat_tables([_plain(values), _plain(_written(writes))])
     if writes:  # by run, as every part is
-        table = table.take(np.argsort(_codes(table["_run"]), kind="stable"))
+        table = table.take(array(np.argsort(_codes(table["_run"]), kind="stable")))
     return Table("objects", table, _columns_of(found, {key: key for key, _ in found}))
 
 
 def _written(writes: Sequence[_Write]) -> pa.Table:
     """What was written into the summary, as rows of an objects table."""
+    import numpy as np
     import pyarrow as pa
 
     rows = [
@@ -352,16 +345,16 @@ def _written(writes: Sequence[_Write]) -> pa.Table:
     items = [item for item, _, _ in rows]
     times = [item.write.time_us // 1000 for item in items]
     return pa.table({
-        "_run": pa.array([item.run for item in items], pa.string()),
-        "_step": pa.array([None] * len(rows), pa.int64()),
-        "_ts": pa.array(times, pa.timestamp("ms", "UTC")),
-        "_epoch": pa.array([item.identity.epoch for item in items], pa.int32()),
-        "_stream": pa.array([item.identity.token for item in items], pa.string()),
-        "_n": pa.array([item.write.ordinal for item in items], pa.int64()),
-        "_writer": pa.array([item.identity.writer for item in items], pa.string()),
-        "key": pa.array([key for _, key, _ in rows], pa.string()),
-        "kind": pa.array([item.kind for item in items], pa.string()),
-        "json": pa.array([text for _, _, text in rows], pa.string()),
+        "_run": texts([item.run for item in items]),
+        "_step": pa.nulls(len(rows), pa.int64()),
+        "_ts": array(np.array(times, np.int64), None, pa.timestamp("ms", "UTC")),
+        "_epoch": array(np.array([i.identity.epoch for i in items], np.int32)),
+        "_stream": texts([item.identity.token for item in items]),
+        "_n": array(np.array([item.write.ordinal for item in items], np.int64)),
+        "_writer": texts([item.identity.writer for item in items]),
+        "key": texts([key for _, key, _ in rows]),
+        "kind": texts([item.kind for item in items]),
+        "json": texts([text for _, _, text in rows]),
     })  # fmt: skip
 
 
@@ -369,7 +362,9 @@ def _codes(column: pa.ChunkedArray) -> Any:
     """Numbers that sort as the texts of a column do."""
     import numpy as np
 
-    return np.unique(column.to_numpy(zero_copy_only=False), return_inverse=True)[1]
+    names = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    order = np.argsort(np.array(names.dictionary.to_pylist()), kind="stable")
+    return np.argsort(order)[numbers(names.indices)]
 
 
 def _plain(table: pa.Table) -> pa.Table:
