@@ -23,7 +23,7 @@ import launch
 import table
 import venvs
 from launch import Place, WorkerError
-from table import TITLES, Results
+from table import Results
 
 # No function that lists runs by config and summary, locally.
 LIST_NOTHING = {"wandb", "tensorboardx"}
@@ -254,6 +254,18 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def command(given: argparse.Namespace) -> str:
+    """What makes the same table again, without the paths of this machine."""
+    words = ["python", "benchmarks/peers/run.py", "--rounds", str(given.rounds)]
+    if given.quick:
+        words.append("--quick")
+    if given.systems != list(venvs.REQUIREMENTS):
+        words += ["--systems", *given.systems]
+    if given.works != list(WORKS):
+        words += ["--works", *given.works]
+    return shlex.join([*words, "--out", "docs/benchmarks.md"])
+
+
 def main() -> None:
     """Make the environments, measure, write the table."""
     given = parse()
@@ -275,17 +287,6 @@ def main() -> None:
                 given.out.write_text(text)
     if given.out is None:
         print(text)
-
-
-def command(given: argparse.Namespace) -> str:
-    """What makes the same table again, without the paths of this machine."""
-    words = ["python", "benchmarks/peers/run.py", "--rounds", str(given.rounds)]
-    if given.quick:
-        words.append("--quick")
-    for name in ("systems", "works"):
-        if len(getattr(given, name)) < len({"systems": TITLES, "works": WORKS}[name]):
-            words += [f"--{name}", *getattr(given, name)]
-    return shlex.join([*words, "--out", "docs/benchmarks.md"])
 
 
 if __name__ == "__main__":

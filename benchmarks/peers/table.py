@@ -24,8 +24,9 @@ OWN_READER = {"wandb"}
 NOTES = """\
 - Each figure is the median of the rounds; in a round every system does the same work,
   one after the other. Nothing is a best-of. A call is one `log()` of 10 random floats.
-- `~`: the system did not get through the work in the time it was given; times are
-  scaled from the part that it did, memory and bytes are those of the part.
+  The machine is shared: trust CPU times and ratios more than p99 and seconds.
+- `~`: the system did not get through the work in the time it was given. What reading
+  and listing cost is scaled up from the part that it did; all else is of the part.
 - `none`: it has no such function. `*`: it has no local reader; a parser of ours read
   its files, which is a floor and not the cost of an interface.
 - Every worker runs without a network, in an environment with nothing but its system,
