@@ -41,8 +41,8 @@ NOTES = """\
   killed process, not of a power cut.
 - The lists filter by a config value, sort by a summary value and take the first 50; the
   answers are checked. Trackio's is SQL through its `query` command's function. The
-  Stores for lists and for one metric are made once; MLflow's and Trackio's lists by
-  their storage layers, because their own interfaces take too long.
+  Stores for lists and for one metric are made once; the lists of MLflow, Trackio and
+  wanllmdb by their storage layers, because 10,000 runs one by one take too long.
 - "8 writers" compares the calls per second until all `finish()` returned with those of
   one writer on the same Store. On a new Store they start at the same time.
 """
