@@ -22,11 +22,9 @@ from typing import Any
 import launch
 import table
 import venvs
+from adapters import load
 from launch import Place, WorkerError
 from table import Results
-
-# No function that lists runs by config and summary, locally.
-LIST_NOTHING = {"wandb", "tensorboardx"}
 
 Work = Callable[[Place, "Sizes", Path], dict[str, Any]]
 
@@ -101,7 +99,7 @@ def work_metric(place: Place, sizes: Sizes, stores: Path) -> dict[str, Any]:
 
 def work_list(place: Place, sizes: Sizes, stores: Path) -> dict[str, Any]:
     """The best of many runs; the Store is filled in the first round and kept."""
-    if place.system in LIST_NOTHING:
+    if not hasattr(load(place.system), "list_runs"):
         return {"none": True}
     store = stores / "list"
     filled = fill(place, store, "fill_runs", runs=sizes.runs, cap=sizes.fill_cap)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from adapters import load
+
 if TYPE_CHECKING:
     from run import Sizes
 
@@ -15,12 +17,6 @@ Results = dict[str, dict[str, list[Answer]]]  # by system, by work, a round each
 Medians = dict[str, float]
 Write = Callable[[Medians], str]
 
-TITLES = {
-    "wanllmdb": "wanllmdb", "trackio": "Trackio", "wandb": "W&B offline",
-    "mlflow": "MLflow (SQLite)", "tensorboardx": "TensorBoardX", "aim": "Aim",
-}  # fmt: skip
-# No reader of its own: what is measured is a parser of ours.
-OWN_READER = {"wandb"}
 NOTES = """\
 - Each figure is the median of the rounds; in a round every system does the same work,
   one after the other. Nothing is a best-of. A call is one `log()` of 10 random floats.
@@ -73,17 +69,23 @@ Versions: {"; ".join(versions.values())}.
 
 def _table(results: Results, sizes: Sizes) -> str:
     """A column for each system, a row for each figure."""
-    titles = [TITLES[system] for system in results]
+    titles = [load(system).TITLE for system in results]
     lines = [f"| work | {' | '.join(titles)} |", f"|---{'|---:' * len(titles)}|"]
     for title, work, write in _figures(sizes):
         cells = [
-            _cell(answers[work], write, "*" if system in OWN_READER else "")
+            _cell(
+                answers[work], write, "*" if hasattr(load(system), "OWN_READER") else ""
+            )
             for system, answers in results.items()
             if work in answers
         ]
         if cells:
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _own_reader(system: str) -> str:
+    return "*" if hasattr(load(system), "OWN_READER") else ""
 
 
 def _figures(sizes: Sizes) -> list[tuple[str, str, Write]]:
@@ -153,7 +155,7 @@ def _number(value: float) -> str:
 def _remarks(results: Results) -> str:
     """What a figure alone does not tell."""
     lines = [
-        f"- {TITLES[system]}, {work}: {'; '.join(remarks)}.\n"
+        f"- {load(system).TITLE}, {work}: {'; '.join(remarks)}.\n"
         for system, works in results.items()
         for work, answers in works.items()
         if (remarks := _remarks_on(answers))

@@ -13,11 +13,11 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from importlib import import_module
 from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
+
+from adapters import Adapter, load
 
 KEYS = 10
 OPTIMIZERS = ("adam", "sgd")
@@ -30,11 +30,6 @@ def rows(seed: int = 0) -> Iterator[dict[str, float]]:
     draw = random.Random(seed).random
     while True:
         yield {f"m{i}": draw() for i in range(KEYS)}
-
-
-def load(system: str) -> Any:
-    """The adapter of a system."""
-    return import_module(f"adapters.{system}")
 
 
 def job_start(system: str, store: Path) -> Answer:
@@ -90,9 +85,10 @@ def job_long(system: str, store: Path, calls: int, cap: float) -> Answer:
 
 def job_index(system: str, store: Path) -> Answer:
     """What a system has to do before anybody can read."""
+    index = getattr(load(system), "index", None)
     start = time.perf_counter()
-    with suppress(AttributeError):
-        load(system).index(store)
+    if index is not None:
+        index(store)
     return {"wall": time.perf_counter() - start}
 
 
@@ -120,7 +116,7 @@ def job_list_runs(system: str, store: Path, runs: int, limit: int) -> Answer:
     return cost
 
 
-def _read(system: str, read: Callable[[Any], Any]) -> tuple[Any, Answer]:
+def _read(system: str, read: Callable[[Adapter], Any]) -> tuple[Any, Answer]:
     """What was read, and its cost without that of the imports."""
     adapter = load(system)
     adapter.import_reader()

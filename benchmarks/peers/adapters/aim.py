@@ -9,6 +9,8 @@ from typing import Any
 
 from adapters import PROJECT, Row
 
+TITLE = "Aim"
+
 
 def start(store: Path, name: str, config: dict[str, Any]) -> Any:
     from aim import Run

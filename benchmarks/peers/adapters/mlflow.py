@@ -10,6 +10,7 @@ from typing import Any
 
 from adapters import PROJECT, Histories, Row, Runs
 
+TITLE = "MLflow (SQLite)"
 BATCH = 1000  # metrics; the most that log_batch takes
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from adapters import Row
 
+TITLE = "TensorBoardX"
+
 
 def start(store: Path, name: str, config: dict[str, Any]) -> Any:
     from tensorboardX import SummaryWriter

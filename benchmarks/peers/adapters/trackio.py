@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters import PROJECT, Row, Runs
 
+TITLE = "Trackio"
 EVERYTHING = 10_000_000  # rows; its SQL answers 1,000 unless told
 
 

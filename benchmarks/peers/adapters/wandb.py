@@ -15,6 +15,7 @@ from typing import Any
 
 from adapters import PROJECT, Row
 
+TITLE = "W&B offline"
 OWN_READER = True
 BLOCK = 32 * 1024
 FILE_HEADER = 7  # ":W&B", a magic number and a version

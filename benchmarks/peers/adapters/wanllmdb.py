@@ -7,6 +7,8 @@ from typing import Any
 
 from adapters import PROJECT, Row, Runs
 
+TITLE = "wanllmdb"
+
 
 def start(store: Path, name: str, config: dict[str, Any]) -> Any:
     import wanllmdb
