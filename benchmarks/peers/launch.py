@@ -98,7 +98,8 @@ def collect(place: Place, process: subprocess.Popen[str]) -> dict[str, Any]:
     if process.returncode != 0:
         *_, last = ["", *place.stderr.read_text().split("\n")[:-1]]
         raise WorkerError(last)
-    return json.loads(out.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answer
 
 
 def run_measuring_memory(
