@@ -30,7 +30,7 @@ from wanllmdb._segments import LAYOUTS
 from wanllmdb.types import Kind, RunRecord, State, StreamIdentity
 
 if TYPE_CHECKING:
-    from wanllmdb._metrics.seal import Batch, Table
+    from wanllmdb._metrics.seal import Batch, RunRef, Table
 
 INLINE_BYTES = 16 << 10
 """A run's log of one kind that is no larger stays in the Catalog when the run ends."""
@@ -194,6 +194,7 @@ class Compactor:
         self, record: RunRecord, layout: str, items: Sequence[_Pending]
     ) -> None:
         """Seal segments in batches, each in a transaction of its own."""
+        ref = run_ref(record.uid, record.run_id)
         batch, marks, done, size = _new_batch(layout), [], [], 0
         for item in items:
             rows = item.mark.rows if item.mark else 0
@@ -201,7 +202,7 @@ class Compactor:
             for path, decoded in zip(item.paths, found, strict=False):
                 if decoded.first_row < rows:
                     decoded.leave_out(rows)
-                batch.add(record.uid, item.identity, decoded, written_by(item.kind))
+                batch.add(ref, item.identity, decoded, written_by(item.kind))
                 marks.append(_mark_of(item, path, decoded))
                 done.append((item, path))
                 self._keep_damaged(record, path, decoded)
@@ -446,6 +447,13 @@ def written_by(kind: Kind) -> str:
     from wanllmdb._metrics import seal
 
     return seal.EDIT if kind is Kind.EDITS else seal.SUMMARY
+
+
+def run_ref(uid: str, run_id: str) -> RunRef:
+    """How sealed rows name their run."""
+    from wanllmdb._metrics.seal import RunRef
+
+    return RunRef(uid, run_id)
 
 
 def _new_batch(layout: str) -> Batch:

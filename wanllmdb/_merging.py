@@ -14,16 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanllmdb import _layout
-from wanllmdb._catalog import runs, sealed
+from wanllmdb._catalog import overview, runs, sealed
 from wanllmdb._catalog.connection import Database
 from wanllmdb._catalog.sealed import NewPart, PartFacts, RunShare
-from wanllmdb._compaction import Compactor, layout_of, share_of, written_by
+from wanllmdb._compaction import (
+    Compactor,
+    layout_of,
+    run_ref,
+    share_of,
+    written_by,
+)
 from wanllmdb._metrics import decode
 from wanllmdb._segments import Moved
+from wanllmdb.types import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from wanllmdb._metrics.inline import PlainTable
     from wanllmdb._metrics.seal import Table
 
 MERGED_BYTES = 64 << 20
@@ -32,6 +40,9 @@ MERGED_BYTES = 64 << 20
 WAITING_PARTS = 200
 WAITING_INLINE = 64 << 20
 """Parts of one run, or bytes of inline logs, at which a project is merged by itself."""
+
+STRETCH_ROWS = 500_000
+"""Rows of a source that are read at once."""
 
 GROWTH = 4
 """A merged part is rewritten only with at least a quarter of its size of new ones."""
@@ -46,14 +57,16 @@ class _Source:
     path: Path | None = None
     table: pa.Table | None = None
 
-    def rows_of(self, pk: int) -> pa.Table:
+    def rows_of(self, stretch: Sequence[int]) -> pa.Table:
+        """The rows of runs that stand end to end."""
         from wanllmdb._metrics import parts
 
-        share = self.shares[pk]
+        first = self.shares[stretch[0]].row_first
+        rows = self.shares[stretch[-1]].end - first
         if self.path is not None:
-            return parts.read_table(self.path, share.row_first, share.rows)
+            return parts.read_table(self.path, first, rows)
         assert self.table is not None
-        return self.table.slice(share.row_first, share.rows)
+        return self.table.slice(first, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,8 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
                 _Source(table.columns, held, table=table.arrow)
             )
         new = [
-            _written(compactor, uid, layout, found) for layout, found in sources.items()
+            _written(compactor, catalog, uid, layout, found)
+            for layout, found in sources.items()
         ]
         _put(catalog, target, project, new, chosen, inline)
     return True
@@ -153,16 +167,25 @@ def _chosen(
 
 def _decoded(catalog: Database, project: str, taken: set[int]) -> _Inline:
     """The inline logs of runs whose every other part is merged, too, as tables."""
+    from wanllmdb._metrics.inline import plain_tables
     from wanllmdb._metrics.seal import Batch
 
     batches: dict[str, Batch] = {}
     found: dict[int, tuple[int, ...]] = {}
     numbers: dict[str, int] = {}
-    for pk, uid in sealed.inline_runs(catalog.reader, project):
+    inline = sealed.inline_runs(catalog.reader, project)
+    logs = overview.plain_logs(catalog.reader, [pk for pk, _, _ in inline])
+    plain = {log.run: log for log in logs}
+    chosen = []
+    for pk, uid, run_id in inline:
         if not sealed.parts_of(catalog.reader, pk) <= taken:
             continue
         held = sealed.read(catalog.reader, pk)
+        if pk in plain:
+            chosen.append(plain[pk])
         for key in held.inline:
+            if key.kind is Kind.METRICS and pk in plain:
+                continue
             mark = held.mark(key.token, key.kind)
             data = sealed.inline_data(catalog.reader, key.rowid)
             if data is None or mark is None:
@@ -170,14 +193,33 @@ def _decoded(catalog: Database, project: str, taken: set[int]) -> _Inline:
             layout = layout_of(key.kind)
             batch = batches.setdefault(layout, Batch(layout))
             decoded = decode.decode(data, key.token, 0, mark.identity)
-            batch.add(uid, mark.identity, decoded, written_by(key.kind))
+            batch.add(
+                run_ref(uid, run_id), mark.identity, decoded, written_by(key.kind)
+            )
         found[pk] = tuple(key.rowid for key in held.inline)
         numbers[uid] = pk
-    tables = []
-    for batch in batches.values() if found else ():
-        for table in batch.tables():
-            tables.append((table, _shares(table.arrow, numbers)))
+    tables = [
+        (table, _shares(table.arrow, numbers))
+        for batch in batches.values()
+        for table in batch.tables()
+    ]
+    chosen.sort(key=lambda log: log.uid)
+    tables += [(held.table, _plain_shares(held)) for held in plain_tables(chosen)]
     return _Inline(found, tables)
+
+
+def _plain_shares(plain: PlainTable) -> dict[int, RunShare]:
+    from wanllmdb._metrics.arrow import numbers
+
+    steps = numbers(plain.table.arrow["_step"])
+    found, start = {}, 0
+    for log in plain.logs:
+        low, high = int(steps[start]), int(steps[start + log.rows - 1])
+        found[log.run] = RunShare(
+            log.run, start, log.rows, low, high, log.epoch, log.epoch, True
+        )
+        start += log.rows
+    return found
 
 
 def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
@@ -186,7 +228,7 @@ def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
 
     from wanllmdb._metrics.arrow import numbers
 
-    column = table["_run"].combine_chunks()
+    column = table["_uid"].combine_chunks()
     if not hasattr(column, "dictionary"):
         column = column.dictionary_encode()
     codes = numbers(column.indices)
@@ -206,14 +248,20 @@ def _columns(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _written(
-    compactor: Compactor, owner: str, layout: str, sources: Sequence[_Source]
+    compactor: Compactor,
+    catalog: Database,
+    owner: str,
+    layout: str,
+    sources: Sequence[_Source],
 ) -> NewPart:
     """Write one merged part."""
     from wanllmdb._metrics import parts
     from wanllmdb._metrics.seal import Table
 
     columns = _united(sources, layout)
-    order = sorted({pk for source in sources for pk in source.shares})
+    uids = sealed.uids(catalog.reader, owner)
+    held = {pk for source in sources for pk in source.shares if pk in uids}
+    order = sorted(held, key=lambda pk: uids[pk])
     schema = _schema(sources, columns)
     shares: list[RunShare] = []
     described = Table(layout, schema.empty_table(), columns)
@@ -225,36 +273,67 @@ def _written(
 
 
 def _by_run(
-    order: Iterable[int],
+    order: Sequence[int],
     sources: Sequence[_Source],
     columns: Mapping[str, tuple[str, str]],
     schema: pa.Schema,
     shares: list[RunShare],
 ) -> Iterator[pa.Table]:
-    """The rows of each run, from all sources; what is whose goes to `shares`."""
+    """The rows of each run, from all sources; what is whose goes to `shares`.
+
+    Runs that follow each other in one source, and are in no other, are taken at once.
+    """
     import pyarrow as pa
 
     start = 0
-    for pk in order:
-        held = [source for source in sources if pk in source.shares]
-        tables = [
-            _as_schema(source.rows_of(pk), source.columns, columns, schema)
-            for source in held
-        ]
-        if len(tables) == 1:
-            share = held[0].shares[pk]
-            share = replace(share, row_first=start)
-            table = tables[0]
+    holders: dict[int, list[_Source]] = {}
+    for source in sources:
+        for pk in source.shares:
+            holders.setdefault(pk, []).append(source)
+    for stretch in _stretches(order, holders):
+        held = holders[stretch[0]]
+        if len(held) == 1:
+            table = held[0].rows_of(stretch)
+            table = _as_schema(table, held[0].columns, columns, schema)
+            for pk in stretch:
+                share = replace(held[0].shares[pk], row_first=start)
+                shares.append(share)
+                start += share.rows
         else:
-            table = pa.concat_tables(tables)
-            by = [(n, "ascending") for n in ("_epoch", "_ts", "_stream", "_n")]
+            (pk,) = stretch
+            table = pa.concat_tables(
+                _as_schema(source.rows_of(stretch), source.columns, columns, schema)
+                for source in held
+            )
+            by = [(name, "ascending") for name in ("_epoch", "_ts", "_stream", "_n")]
             if "key" in schema.names and "kind" not in schema.names:
                 by.insert(0, ("key", "ascending"))
             table = table.sort_by(by)
-            share = share_of(_coded(table), pk, start)
-        start += share.rows
-        shares.append(share)
+            shares.append(share_of(_coded(table), pk, start))
+            start += table.num_rows
         yield table
+
+
+def _stretches(
+    order: Sequence[int], holders: Mapping[int, Sequence[_Source]]
+) -> Iterator[list[int]]:
+    """Runs whose rows stand end to end in the one source that holds them."""
+    stretch: list[int] = []
+    rows = 0
+    for pk in order:
+        if stretch and not (
+            len(holders[pk]) == len(holders[stretch[-1]]) == 1
+            and holders[pk][0] is holders[stretch[-1]][0]
+            and holders[pk][0].shares[pk].row_first
+            == holders[pk][0].shares[stretch[-1]].end
+            and rows < STRETCH_ROWS
+        ):
+            yield stretch
+            stretch, rows = [], 0
+        stretch.append(pk)
+        rows += holders[pk][0].shares[pk].rows
+    if stretch:
+        yield stretch
 
 
 def _coded(table: pa.Table) -> pa.Table:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanllmdb._catalog import overview, runs
-from wanllmdb._catalog.overview import PartLine, RunLine, Share
+from wanllmdb._catalog.overview import PartLine, PlainLog, RunLine, Share
+from wanllmdb._compaction import run_ref
 from wanllmdb._runlog import limits_of
 from wanllmdb._store import Store
 from wanllmdb.errors import CorruptPartError
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     Columns = Mapping[str, tuple[str, str]]
 
 LAYOUTS = ("wide", "tall", "objects")
+
+FEW_RUNS = 1000
+"""Of no more runs than that the inline logs are looked up one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,14 @@ class Sources:
         runs: The runs, by key.
         items: Where their rows are.
         served: uids of the runs that are read from files.
+        span: The least and the greatest step, where all rows are in columns of files:
+            then no row needs to be read for it.
     """
 
     runs: list[RunLine]
     items: list[Source] = field(default_factory=list)
     served: set[str] = field(default_factory=set)
+    span: tuple[int, int] | None = None
 
 
 def gather(
@@ -111,9 +118,18 @@ def gather(
             else:
                 merged.append(run)
         _add_files(found, store, parts, held, keys)
-        _add_plain(found, reader, plain, keys)
+        if not merged and not plain and all(s.layout == "wide" for s in found.items):
+            found.span = _span(held)
+        _add_plain(found, store, plain, keys)
         _add_merged(found, store, merged, keys)
     return found
+
+
+def _span(held: Mapping[int, Sequence[Share]]) -> tuple[int, int] | None:
+    shares = [share for shares in held.values() for share in shares]
+    low = [share.step_min for share in shares if share.step_min is not None]
+    high = [share.step_max for share in shares if share.step_max is not None]
+    return (min(low), max(high)) if low and high else None
 
 
 def _live_uids(store: Store) -> set[str]:
@@ -183,21 +199,21 @@ def _add_files(
 
 def _add_plain(
     found: Sources,
-    reader: object,
+    store: Store,
     chosen: Sequence[RunLine],
     keys: Sequence[str] | None,
 ) -> None:
     from wanllmdb._metrics.inline import plain_tables
 
-    by_pk = {run.pk: run for run in chosen}
-    logs: dict[str, list[tuple[str, bytes, int, int]]] = {}
-    few = list(by_pk) if len(by_pk) < 1000 else None
-    for pk, data, crc, rows in overview.plain_logs(reader, few) if by_pk else ():  # type: ignore[arg-type]
-        if pk in by_pk:
-            run = by_pk[pk]
-            logs.setdefault(run.project, []).append((run.uid, data, crc, rows))
+    projects = {run.pk: run.project for run in chosen}
+    few = list(projects) if len(projects) < FEW_RUNS else None
+    logs: dict[str, list[PlainLog]] = {}
+    for log in overview.plain_logs(store.catalog.reader, few) if projects else ():
+        if log.run in projects:
+            logs.setdefault(projects[log.run], []).append(log)
     for project, held in logs.items():
-        for table in plain_tables(held, keys):
+        for plain in plain_tables(held, keys):
+            table = plain.table
             found.items.append(
                 Source(project, table.layout, table.columns, table=table.arrow)
             )
@@ -225,7 +241,7 @@ def add_merged(
     """Add a run's rows to a batch as its history shows them."""
     record = runs.read(store.catalog.reader, run.pk)
     for writer, rows in store.logs.scan(record, keys, resolved=False).pieces():
-        batch.add_rows(run.uid, writer, rows)
+        batch.add_rows(run_ref(run.uid, run.run_id), writer, rows)
 
 
 def gather_all(
@@ -262,7 +278,7 @@ def gather_all(
             if run.uid in live or run.pk in inline:
                 batch = batches.setdefault(run.project, Batch("wide"))
                 for identity, rows in store.logs.unsealed(run.pk, run.uid):
-                    batch.add(run.uid, identity, rows, "summary")
+                    batch.add(run_ref(run.uid, run.run_id), identity, rows, "summary")
         for project, batch in batches.items():
             for table in batch.tables():
                 found.items.append(

@@ -228,7 +228,7 @@ class _Prepared:
         ):
             return
         sources = _sources.gather(self._store, self._projects)
-        make_run_tables(self._connection, sources)
+        make_served(self._connection, sources)
         self.paths += [str(s.path) for s in sources.items if s.path is not None]
         if "metrics" in self._words:
             self._view("metrics", _views.metrics(sources.items, self.register))
@@ -282,18 +282,10 @@ class _Prepared:
         self._view("metrics_all", body)
 
 
-def make_run_tables(connection: duckdb.DuckDBPyConnection, sources: Sources) -> None:
-    """The tables that views name runs by, and find those that files may show."""
+def make_served(connection: duckdb.DuckDBPyConnection, sources: Sources) -> None:
+    """The table of the runs that files may show."""
     import pyarrow as pa
 
-    lines = sources.runs
-    connection.register("_run_lines", pa.table({
-        "uid": pa.array([line.uid for line in lines], pa.string()),
-        "run": pa.array([line.run_id for line in lines], pa.string()),
-        "project": pa.array([line.project for line in lines], pa.string()),
-        "started_ms": pa.array([line.started_us // 1000 for line in lines], pa.int64()),
-    }))  # fmt: skip
-    connection.execute(f"CREATE VIEW {_views.RUNS} AS FROM _run_lines")
     served = pa.table({"uid": pa.array(sorted(sources.served), pa.string())})
     connection.register("_served_uids", served)
     connection.execute(f"CREATE VIEW {_views.SERVED} AS FROM _served_uids")

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from wanllmdb.types import Kind
 
@@ -35,6 +35,7 @@ class Share:
 
     run: int
     part: int
+    step_min: int | None
     step_max: int | None
     epoch_min: int
     epoch_max: int
@@ -102,7 +103,7 @@ def shares(
     connection: sqlite3.Connection, chosen: Sequence[int] | None = None
 ) -> list[Share]:
     """Who has rows in which part."""
-    fields = "run_id, part_id, step_max, epoch_min, epoch_max, plain"
+    fields = "run_id, part_id, step_min, step_max, epoch_min, epoch_max, plain"
     if chosen is None:
         rows = connection.execute(f"SELECT {fields} FROM part_run")
     else:
@@ -111,7 +112,7 @@ def shares(
             " ON part_run.run_id = value",
             (_listed(chosen),),
         )
-    return [Share(*[*row[:5], bool(row[5])]) for row in rows]
+    return [Share(*[*row[:6], bool(row[6])]) for row in rows]
 
 
 def parts(
@@ -148,18 +149,32 @@ def part_keys(connection: sqlite3.Connection, part: int) -> dict[str, tuple[str,
     return {key: (name, codes) for key, name, codes in rows}
 
 
+class PlainLog(NamedTuple):
+    """An inline metric log that is plain; see table `inline_log`."""
+
+    run: int
+    uid: str
+    run_id: str
+    token: str
+    epoch: int
+    data: bytes
+    crc: int
+    rows: int
+
+
 def plain_logs(
     connection: sqlite3.Connection, chosen: Sequence[int] | None = None
-) -> list[tuple[int, bytes, int, int]]:
-    """(run, data, CRC, rows) of inline metric logs that are plain."""
+) -> list[PlainLog]:
+    """The inline metric logs that are plain, by the uid of their run."""
     rows = connection.execute(
-        "SELECT inline_log.run_id, data, crc, watermark.rows FROM inline_log"
-        " JOIN watermark USING (run_id, token, kind)"
+        "SELECT run.id, run.uid, run.run_id, token, watermark.epoch, data, crc,"
+        " watermark.rows FROM inline_log JOIN watermark USING (run_id, token, kind)"
+        " JOIN run ON run.id = inline_log.run_id"
         " WHERE kind = 'metrics' AND plain AND (?1 IS NULL"
-        " OR inline_log.run_id IN (SELECT value FROM json_each(?1)))",
+        " OR inline_log.run_id IN (SELECT value FROM json_each(?1))) ORDER BY run.uid",
         (_listed(chosen),),
     )
-    return [tuple(row) for row in rows]
+    return [PlainLog(*row) for row in rows.fetchall()]
 
 
 def logged(connection: sqlite3.Connection, kind: Kind) -> tuple[set[int], set[int]]:

@@ -93,6 +93,11 @@ class RunShare:
     epoch_max: int
     plain: bool
 
+    @property
+    def end(self) -> int:
+        """The row after its last one."""
+        return self.row_first + self.rows
+
 
 @dataclass(frozen=True, slots=True)
 class NewPart:
@@ -375,15 +380,17 @@ def waiting(connection: sqlite3.Connection, project: str) -> tuple[int, int]:
     return parts, inline
 
 
-def inline_runs(connection: sqlite3.Connection, project: str) -> list[tuple[int, str]]:
-    """(key, uid) of the ended runs of a project whose logs are inline."""
+def inline_runs(
+    connection: sqlite3.Connection, project: str
+) -> list[tuple[int, str, str]]:
+    """(key, uid, id) of the ended runs of a project whose logs are inline."""
     rows = connection.execute(
-        "SELECT DISTINCT run.id, run.uid FROM inline_log JOIN run"
+        "SELECT DISTINCT run.id, run.uid, run.run_id FROM inline_log JOIN run"
         " ON run.id = inline_log.run_id JOIN project ON project.id = run.project_id"
         " WHERE project.uid = ? AND run.state != 'running' ORDER BY run.id",
         (project,),
     )
-    return [(pk, uid) for pk, uid in rows]
+    return [(pk, uid, run_id) for pk, uid, run_id in rows]
 
 
 def parts_of(
@@ -438,3 +445,13 @@ def run_bytes(connection: sqlite3.Connection) -> dict[int, int]:
     for pk, size in inline:
         found[pk] = found.get(pk, 0) + size
     return found
+
+
+def uids(connection: sqlite3.Connection, project: str) -> dict[int, str]:
+    """The uid of each run of a project, which is named by its uid."""
+    rows = connection.execute(
+        "SELECT run.id, run.uid FROM run JOIN project ON project.id = run.project_id"
+        " WHERE project.uid = ?",
+        (project,),
+    )
+    return dict(rows.fetchall())
