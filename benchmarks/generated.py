@@ -190,7 +190,9 @@ def add_inline(store: Store, count: int, steps: int, keys: Sequence[str]) -> Non
             identity = StreamIdentity(token, 1, "primary")
             streams.add(connection, pk, identity, creator=True)
             streams.close(connection, token, End(State.FINISHED))
-            held = InlineSegment(token, Kind.METRICS, 1, crc32(data), True, data)
+            held = InlineSegment(
+                token, Kind.METRICS, 1, 1, steps, crc32(data), True, data
+            )
             sealed.add_inline(connection, pk, [held])
             mark = Watermark(identity, Kind.METRICS, 1, len(data), steps)
             sealed.set_watermarks(connection, pk, [mark])

@@ -35,8 +35,12 @@ if TYPE_CHECKING:
 INLINE_BYTES = 16 << 10
 """A run's log of one kind that is no larger stays in the Catalog when the run ends."""
 
-BATCH_BYTES = 64 << 20
-"""Bytes of log that are sealed together: what memory a compaction needs follows."""
+BATCH_BYTES = 32 << 20
+"""Bytes of log that are sealed together: a compaction takes about five times as much
+memory."""
+
+WAITING_BYTES = 64 << 20
+"""Bytes of log at which a live run's are sealed, all but the last segment."""
 
 FENCE_US = 86_400_000_000
 """How long a log stays whose writer did not close it: it may live after all."""
@@ -489,7 +493,8 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
         )
         found.segments.append(
             InlineSegment(
-                item.token, item.kind, mark.seq, crc32(data),
+                item.token, item.kind, mark.seq, item.identity.epoch,
+                decoded.rows - decoded.first_row, crc32(data),
                 plain and _is_plain(data, decoded), data,
             )
         )  # fmt: skip

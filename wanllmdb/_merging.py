@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from wanllmdb._metrics.inline import PlainTable
-    from wanllmdb._metrics.seal import Table
+    from wanllmdb._metrics.seal import RunRef, Table
 
 MERGED_BYTES = 64 << 20
 """A part of at least this size is not merged again."""
@@ -73,7 +73,7 @@ class _Source:
 class _Inline:
     """Inline logs that are merged out: whose, and which rows of the Catalog."""
 
-    runs: dict[int, tuple[int, ...]]
+    runs: dict[int, set[int]]
     tables: list[tuple[Table, dict[int, RunShare]]]
 
 
@@ -108,21 +108,22 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
             return False
         compactor.collect_drafts(uid, project)
         facts, shares = sealed.mergeable(catalog.reader, uid, MERGED_BYTES)
-        chosen = _chosen(facts, shares, catalog)
-        inline = _decoded(catalog, uid, {fact.part for fact in chosen})
+        held = sealed.parts_by_run(catalog.reader, uid)
+        chosen = _chosen(facts, shares, held)
+        inline = _decoded(catalog, uid, {fact.part for fact in chosen}, held)
         if len(chosen) + len(inline.runs) < 2:
             return False
         sources: dict[str, list[_Source]] = {}
         target = compactor.root / _layout.PARTS / uid
         for fact in chosen:
-            held = {share.run: share for share in shares[fact.part]}
+            own = {share.run: share for share in shares[fact.part]}
             columns = _columns(target / fact.name)
             sources.setdefault(fact.layout, []).append(
-                _Source(columns, held, path=target / fact.name)
+                _Source(columns, own, path=target / fact.name)
             )
-        for table, held in inline.tables:
+        for table, own in inline.tables:
             sources.setdefault(table.layout, []).append(
-                _Source(table.columns, held, table=table.arrow)
+                _Source(table.columns, own, table=table.arrow)
             )
         new = [
             _written(compactor, catalog, uid, layout, found)
@@ -133,7 +134,9 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
 
 
 def _chosen(
-    facts: Sequence[PartFacts], shares: Mapping[int, list[RunShare]], catalog: Database
+    facts: Sequence[PartFacts],
+    shares: Mapping[int, list[RunShare]],
+    held: Mapping[int, Mapping[int, str]],
 ) -> list[PartFacts]:
     """The parts to merge: all small ones, and merged ones that are worth rewriting.
 
@@ -156,8 +159,10 @@ def _chosen(
         kept = [
             fact for fact in found
             if all(
-                sealed.parts_of(catalog.reader, s.run, fact.layout) <= taken
-                for s in shares[fact.part]
+                part in taken
+                for share in shares[fact.part]
+                for part, layout in held.get(share.run, {}).items()
+                if layout == fact.layout
             )
         ]  # fmt: skip
         if len(kept) == len(found):
@@ -165,59 +170,62 @@ def _chosen(
         found = kept
 
 
-def _decoded(catalog: Database, project: str, taken: set[int]) -> _Inline:
+def _decoded(
+    catalog: Database, project: str, taken: set[int], held: Mapping[int, Iterable[int]]
+) -> _Inline:
     """The inline logs of runs whose every other part is merged, too, as tables."""
-    from wanllmdb._metrics.inline import plain_tables
+    from wanllmdb._metrics.inline import Log, plain_tables
     from wanllmdb._metrics.seal import Batch
 
+    reader = catalog.reader
+    rows = [
+        row for row in sealed.inline_rows(reader, project)
+        if taken.issuperset(held.get(row.run, ()))
+    ]  # fmt: skip
+    found: dict[int, set[int]] = {}
+    plain: dict[int, RunRef] = {}
     batches: dict[str, Batch] = {}
-    found: dict[int, tuple[int, ...]] = {}
     numbers: dict[str, int] = {}
-    inline = sealed.inline_runs(catalog.reader, project)
-    logs = overview.plain_logs(catalog.reader, [pk for pk, _, _ in inline])
-    plain = {log.run: log for log in logs}
-    chosen = []
-    for pk, uid, run_id in inline:
-        if not sealed.parts_of(catalog.reader, pk) <= taken:
+    for row in rows:
+        found.setdefault(row.run, set()).add(row.rowid)
+        ref = run_ref(row.uid, row.run_id)
+        numbers[row.uid] = row.run
+        kind = Kind(row.kind)
+        if row.plain and kind is Kind.METRICS:
+            plain[row.run] = ref
             continue
-        held = sealed.read(catalog.reader, pk)
-        if pk in plain:
-            chosen.append(plain[pk])
-        for key in held.inline:
-            if key.kind is Kind.METRICS and pk in plain:
-                continue
-            mark = held.mark(key.token, key.kind)
-            data = sealed.inline_data(catalog.reader, key.rowid)
-            if data is None or mark is None:
-                raise Moved
-            layout = layout_of(key.kind)
-            batch = batches.setdefault(layout, Batch(layout))
-            decoded = decode.decode(data, key.token, 0, mark.identity)
-            batch.add(
-                run_ref(uid, run_id), mark.identity, decoded, written_by(key.kind)
-            )
-        found[pk] = tuple(key.rowid for key in held.inline)
-        numbers[uid] = pk
+        mark = sealed.read(reader, row.run).mark(row.token, kind)
+        data = sealed.inline_data(reader, row.rowid)
+        if data is None or mark is None:
+            raise Moved
+        batch = batches.setdefault(layout_of(kind), Batch(layout_of(kind)))
+        decoded = decode.decode(data, row.token, 0, mark.identity)
+        batch.add(ref, mark.identity, decoded, written_by(kind))
     tables = [
         (table, _shares(table.arrow, numbers))
         for batch in batches.values()
         for table in batch.tables()
     ]
-    chosen.sort(key=lambda log: log.uid)
-    tables += [(held.table, _plain_shares(held)) for held in plain_tables(chosen)]
+    logs = [
+        Log(plain[log.run], *log[1:])
+        for log in overview.plain_logs(reader, list(plain))
+    ]
+    logs.sort(key=lambda log: log.run.uid)
+    tables += [
+        (made.table, _plain_shares(made, numbers)) for made in plain_tables(logs)
+    ]
     return _Inline(found, tables)
 
 
-def _plain_shares(plain: PlainTable) -> dict[int, RunShare]:
+def _plain_shares(plain: PlainTable, keys: Mapping[str, int]) -> dict[int, RunShare]:
     from wanllmdb._metrics.arrow import numbers
 
     steps = numbers(plain.table.arrow["_step"])
     found, start = {}, 0
     for log in plain.logs:
         low, high = int(steps[start]), int(steps[start + log.rows - 1])
-        found[log.run] = RunShare(
-            log.run, start, log.rows, low, high, log.epoch, log.epoch, True
-        )
+        pk = keys[log.run.uid]
+        found[pk] = RunShare(pk, start, log.rows, low, high, log.epoch, log.epoch, True)
         start += log.rows
     return found
 
@@ -441,14 +449,16 @@ def _put(
     """Make the merged parts visible in place of what they hold, if it still stands."""
     try:
         with catalog.transaction(durable=True) as connection:
-            for pk, rowids in inline.runs.items():
-                now = tuple(k.rowid for k in sealed.read(connection, pk).inline)
-                if now not in (rowids, ()):
-                    raise Moved
+            now: dict[int, set[int]] = {}
+            for row in sealed.inline_rows(connection, target.name):
+                now.setdefault(row.run, set()).add(row.rowid)
+            if any(now.get(pk, held) != held for pk, held in inline.runs.items()):
+                raise Moved
+            alive = sealed.uids(connection, target.name)
             for part in new:
-                alive = [s for s in part.shares if runs.exists(connection, s.run)]
-                if alive:
-                    sealed.add_part(connection, project, replace(part, shares=alive))
+                shares = [share for share in part.shares if share.run in alive]
+                if shares:
+                    sealed.add_part(connection, project, replace(part, shares=shares))
             sealed.retire_parts(connection, [fact.part for fact in old])
             sealed.drop_inline(connection, inline.runs)
     except BaseException:

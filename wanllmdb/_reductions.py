@@ -99,6 +99,7 @@ class Reducer:
         import pyarrow as pa
 
         low, width = self._grid(count)
+        bucket = self._bucket(low, width, count)
         self._connection.register("_groups", pa.table({
             "project": pa.array([project for project, _ in groups], pa.string()),
             "run": pa.array([run for _, run in groups], pa.string()),
@@ -107,8 +108,8 @@ class Reducer:
         return self._fetch(
             f'SELECT "group", key, {low} + bucket * {width} AS x, count(*) AS runs,'
             " avg(m) AS mean, min(m) AS min, max(m) AS max, stddev_pop(m) AS std"
-            f" FROM (SELECT project, run, key, {self._bucket(low, width, count)} AS bucket,"
-            " avg(value) AS m FROM points WHERE x IS NOT NULL AND NOT isnan(value)"
+            f" FROM (SELECT project, run, key, {bucket} AS bucket, avg(value) AS m"
+            " FROM points WHERE x IS NOT NULL AND NOT isnan(value)"
             " GROUP BY ALL) JOIN _groups USING (project, run)"
             ' GROUP BY "group", key, bucket ORDER BY "group", key, x'
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanllmdb._catalog import overview, runs
-from wanllmdb._catalog.overview import PartLine, PlainLog, RunLine, Share
+from wanllmdb._catalog.overview import PartLine, RunLine, Share
 from wanllmdb._compaction import run_ref
 from wanllmdb._runlog import limits_of
 from wanllmdb._store import Store
@@ -203,16 +203,20 @@ def _add_plain(
     chosen: Sequence[RunLine],
     keys: Sequence[str] | None,
 ) -> None:
-    from wanllmdb._metrics.inline import plain_tables
+    from wanllmdb._metrics.inline import Log, plain_tables
 
-    projects = {run.pk: run.project for run in chosen}
-    few = list(projects) if len(projects) < FEW_RUNS else None
-    logs: dict[str, list[PlainLog]] = {}
-    for log in overview.plain_logs(store.catalog.reader, few) if projects else ():
-        if log.run in projects:
-            logs.setdefault(projects[log.run], []).append(log)
-    for project, held in logs.items():
-        for plain in plain_tables(held, keys):
+    if not chosen:
+        return
+    owners = {run.pk: run for run in chosen}
+    few = list(owners) if len(owners) < FEW_RUNS else None
+    logs: dict[str, list[Log]] = {}
+    for log in overview.plain_logs(store.catalog.reader, few):
+        run = owners.get(log.run)
+        if run is not None:
+            ref = run_ref(run.uid, run.run_id)
+            logs.setdefault(run.project, []).append(Log(ref, *log[1:]))
+    for project, some in logs.items():
+        for plain in plain_tables(some, keys):
             table = plain.table
             found.items.append(
                 Source(project, table.layout, table.columns, table=table.arrow)

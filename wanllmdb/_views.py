@@ -81,8 +81,8 @@ def metrics_all(sources: Sequence[Source], register: Register, limits: str) -> s
     body = _values(sources, register, _ALL_HEAD, _EMPTY_ALL)
     return (
         "SELECT m.project, m._run AS run, m.key, m._step AS step, m._ts AS ts,"
-        " m._writer AS writer, m.value, m.value_int, m.value_text, m.type, m._epoch AS epoch,"
-        " m._stream AS stream, m._n AS n,"
+        " m._writer AS writer, m.value, m.value_int, m.value_text, m.type,"
+        " m._epoch AS epoch, m._stream AS stream, m._n AS n,"
         " (s.uid IS NULL OR m._step > coalesce(s.last, m._step)) AS superseded"
         f" FROM ({body}) m"
         f" LEFT JOIN {limits} s ON s.uid = m._uid AND s.epoch = m._epoch"

@@ -10,14 +10,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from wanllmdb.types import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class RunLine:
+class RunLine(NamedTuple):
     """A run, as far as its rows are concerned."""
 
     pk: int
@@ -29,8 +27,7 @@ class RunLine:
     started_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """A run's rows in a part."""
 
     run: int
@@ -42,8 +39,7 @@ class Share:
     plain: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PartLine:
+class PartLine(NamedTuple):
     """A part: where it is, and how many rows of how many runs it holds."""
 
     part: int
@@ -96,7 +92,7 @@ def runs(
         " ORDER BY run.id",
         (_listed(projects), _listed(chosen)),
     )
-    return [RunLine(*[*row[:5], bool(row[5]), row[6]]) for row in rows]
+    return [RunLine._make(row) for row in rows.fetchall()]
 
 
 def shares(
@@ -112,7 +108,7 @@ def shares(
             " ON part_run.run_id = value",
             (_listed(chosen),),
         )
-    return [Share(*[*row[:6], bool(row[6])]) for row in rows]
+    return [Share._make(row) for row in rows.fetchall()]
 
 
 def parts(
@@ -126,7 +122,7 @@ def parts(
         " WHERE layout IN (SELECT value FROM json_each(?))",
         (_listed(layouts),),
     )
-    return {row[0]: PartLine(*[*row[:5], bool(row[5]), bool(row[6])]) for row in rows}
+    return {row[0]: PartLine._make(row) for row in rows}
 
 
 def part_runs(
@@ -153,28 +149,28 @@ class PlainLog(NamedTuple):
     """An inline metric log that is plain; see table `inline_log`."""
 
     run: int
-    uid: str
-    run_id: str
     token: str
     epoch: int
-    data: bytes
-    crc: int
     rows: int
+    crc: int
+    data: bytes
 
 
 def plain_logs(
     connection: sqlite3.Connection, chosen: Sequence[int] | None = None
 ) -> list[PlainLog]:
-    """The inline metric logs that are plain, by the uid of their run."""
-    rows = connection.execute(
-        "SELECT run.id, run.uid, run.run_id, token, watermark.epoch, data, crc,"
-        " watermark.rows FROM inline_log JOIN watermark USING (run_id, token, kind)"
-        " JOIN run ON run.id = inline_log.run_id"
-        " WHERE kind = 'metrics' AND plain AND (?1 IS NULL"
-        " OR inline_log.run_id IN (SELECT value FROM json_each(?1))) ORDER BY run.uid",
-        (_listed(chosen),),
-    )
-    return [PlainLog(*row) for row in rows.fetchall()]
+    """The inline metric logs that are plain."""
+    fields = "run_id, token, epoch, rows, crc, data"
+    where = "kind = 'metrics' AND plain"
+    if chosen is None:
+        rows = connection.execute(f"SELECT {fields} FROM inline_log WHERE {where}")
+    else:
+        rows = connection.execute(
+            f"SELECT {fields} FROM json_each(?) CROSS JOIN inline_log"
+            f" ON inline_log.run_id = value WHERE {where}",
+            (_listed(chosen),),
+        )
+    return [PlainLog._make(row) for row in rows.fetchall()]
 
 
 def logged(connection: sqlite3.Connection, kind: Kind) -> tuple[set[int], set[int]]:

@@ -300,13 +300,15 @@ CREATE TABLE part_key (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX part_by_key ON part_key (key, part_id);
 
--- The logs of small runs that ended: segments as they were, byte for byte. `plain`: one
--- stream of rows of one shape whose steps rise, from byte `frames_at` on.
+-- The logs of small runs that ended: segments as they were, byte for byte. `plain`: the
+-- run's only rows, of one shape, one after the other, and their steps rise.
 CREATE TABLE inline_log (
     run_id    INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
     token     TEXT NOT NULL,
     kind      TEXT NOT NULL,
     seq       INTEGER NOT NULL,
+    epoch     INTEGER NOT NULL,
+    rows      INTEGER NOT NULL,
     crc       INTEGER NOT NULL,
     plain     INTEGER NOT NULL,
     data      BLOB NOT NULL,

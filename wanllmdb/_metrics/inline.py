@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from wanllmdb._metrics import segment
@@ -17,7 +17,7 @@ from wanllmdb._metrics.arrow import array, coded
 from wanllmdb._metrics.blocks import blocks
 from wanllmdb._metrics.columns import SUFFIXES, column_names
 from wanllmdb._metrics.decode import Segment, ShapeRows
-from wanllmdb._metrics.seal import Table
+from wanllmdb._metrics.seal import RunRef, Table
 from wanllmdb._metrics.segment import FRAME_HEAD, HEADER_BYTES, Shape
 from wanllmdb.errors import CorruptPartError
 
@@ -25,23 +25,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class PlainLog(Protocol):
-    """A log of one run, as the Catalog holds it."""
+class Log(NamedTuple):
+    """A plain log, and whose it is."""
 
-    @property
-    def uid(self) -> str: ...
-    @property
-    def run_id(self) -> str: ...
-    @property
-    def token(self) -> str: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def crc(self) -> int: ...
-    @property
-    def rows(self) -> int: ...
+    run: RunRef
+    token: str
+    epoch: int
+    rows: int
+    crc: int
+    data: bytes
 
 
 @dataclass(slots=True)
@@ -49,11 +41,11 @@ class PlainTable:
     """A wide table of logs of one shape, and whose rows it holds, in its order."""
 
     table: Table
-    logs: list[Any]
+    logs: list[Log]
 
 
 def plain_tables(
-    logs: Iterable[PlainLog], keys: Sequence[str] | None = None
+    logs: Iterable[Log], keys: Sequence[str] | None = None
 ) -> list[PlainTable]:
     """Wide tables of the rows of plain logs, one for each shape.
 
@@ -64,18 +56,16 @@ def plain_tables(
     Raises:
         CorruptPartError: a log's bytes are not what was stored.
     """
-    groups: dict[bytes, tuple[list[PlainLog], list[bytes]]] = {}
+    groups: dict[bytes, tuple[list[Log], list[bytes]]] = {}
     for log in logs:
         data = log.data
         if crc32(data) != log.crc:
             raise CorruptPartError(
-                f"The Catalog's copy of the log of run {log.run_id} is damaged.",
-                hint="Restore a backup.", run=log.run_id,
+                f"The Catalog's copy of the log of run {log.run.id} is damaged.",
+                hint="Restore a backup.", run=log.run.id,
             )  # fmt: skip
-        start = HEADER_BYTES + 8 * int.from_bytes(
-            data[words_at : words_at + 2], "little"
-        )
-        size = 8 * int.from_bytes(data[start + 4 : start + 6], "little")
+        start = HEADER_BYTES + _frame_bytes(data, HEADER_BYTES)
+        size = _frame_bytes(data, start)
         held, frames = groups.setdefault(data[HEADER_BYTES:start], ([], []))
         held.append(log)
         frames.append(data[start : start + log.rows * size])
@@ -94,7 +84,7 @@ def _frame_bytes(data: bytes, at: int) -> int:
 
 
 def _table(
-    shape: Shape, logs: Sequence[PlainLog], frames: bytes, keys: Sequence[str] | None
+    shape: Shape, logs: Sequence[Log], frames: bytes, keys: Sequence[str] | None
 ) -> Table:
     import numpy as np
     import pyarrow as pa
@@ -106,8 +96,8 @@ def _table(
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     epochs = np.array([log.epoch for log in logs], np.int32)
     columns: dict[str, pa.Array] = {
-        "_uid": coded(which, [log.uid for log in logs]),
-        "_run": coded(which, [log.run_id for log in logs]),
+        "_uid": coded(which, [log.run.uid for log in logs]),
+        "_run": coded(which, [log.run.id for log in logs]),
         "_step": array(block.steps),
         "_ts": array(block.times // 1000, None, pa.timestamp("ms", "UTC")),
         "_epoch": array(np.repeat(epochs, counts)),
