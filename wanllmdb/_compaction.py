@@ -27,10 +27,10 @@ from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import decode, segment
 from wanllmdb._runlog import RunLogs
 from wanllmdb._segments import LAYOUTS
-from wanllmdb.types import Kind, RunRecord, State, StreamIdentity
+from wanllmdb.types import Kind, RunRecord, RunRef, State, StreamIdentity
 
 if TYPE_CHECKING:
-    from wanllmdb._metrics.seal import Batch, RunRef, Table
+    from wanllmdb._metrics.seal import Batch, Table
 
 INLINE_BYTES = 16 << 10
 """A run's log of one kind that is no larger stays in the Catalog when the run ends."""
@@ -198,7 +198,7 @@ class Compactor:
         self, record: RunRecord, layout: str, items: Sequence[_Pending]
     ) -> None:
         """Seal segments in batches, each in a transaction of its own."""
-        ref = run_ref(record.uid, record.run_id)
+        ref = RunRef(record.uid, record.run_id)
         batch, marks, done, size = _new_batch(layout), [], [], 0
         for item in items:
             rows = item.mark.rows if item.mark else 0
@@ -451,13 +451,6 @@ def written_by(kind: Kind) -> str:
     from wanllmdb._metrics import seal
 
     return seal.EDIT if kind is Kind.EDITS else seal.SUMMARY
-
-
-def run_ref(uid: str, run_id: str) -> RunRef:
-    """How sealed rows name their run."""
-    from wanllmdb._metrics.seal import RunRef
-
-    return RunRef(uid, run_id)
 
 
 def _new_batch(layout: str) -> Batch:

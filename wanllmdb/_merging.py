@@ -20,19 +20,18 @@ from wanllmdb._catalog.sealed import NewPart, PartFacts, RunShare
 from wanllmdb._compaction import (
     Compactor,
     layout_of,
-    run_ref,
     share_of,
     written_by,
 )
 from wanllmdb._metrics import decode
 from wanllmdb._segments import Moved
-from wanllmdb.types import Kind
+from wanllmdb.types import Kind, RunRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from wanllmdb._metrics.inline import PlainTable
-    from wanllmdb._metrics.seal import RunRef, Table
+    from wanllmdb._metrics.seal import Table
 
 MERGED_BYTES = 64 << 20
 """A part of at least this size is not merged again."""
@@ -188,7 +187,7 @@ def _decoded(
     numbers: dict[str, int] = {}
     for row in rows:
         found.setdefault(row.run, set()).add(row.rowid)
-        ref = run_ref(row.uid, row.run_id)
+        ref = RunRef(row.uid, row.run_id)
         numbers[row.uid] = row.run
         kind = Kind(row.kind)
         if row.plain and kind is Kind.METRICS:

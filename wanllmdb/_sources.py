@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 
 from wanllmdb._catalog import overview, runs
 from wanllmdb._catalog.overview import PartLine, RunLine, Share
-from wanllmdb._compaction import run_ref
 from wanllmdb._runlog import limits_of
 from wanllmdb._store import Store
 from wanllmdb.errors import CorruptPartError
-from wanllmdb.types import Kind
+from wanllmdb.types import Kind, RunRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -213,7 +212,7 @@ def _add_plain(
     for log in overview.plain_logs(store.catalog.reader, few):
         run = owners.get(log.run)
         if run is not None:
-            ref = run_ref(run.uid, run.run_id)
+            ref = RunRef(run.uid, run.run_id)
             logs.setdefault(run.project, []).append(Log(ref, *log[1:]))
     for project, some in logs.items():
         for plain in plain_tables(some, keys):
@@ -245,7 +244,7 @@ def add_merged(
     """Add a run's rows to a batch as its history shows them."""
     record = runs.read(store.catalog.reader, run.pk)
     for writer, rows in store.logs.scan(record, keys, resolved=False).pieces():
-        batch.add_rows(run_ref(run.uid, run.run_id), writer, rows)
+        batch.add_rows(RunRef(run.uid, run.run_id), writer, rows)
 
 
 def gather_all(
@@ -282,7 +281,7 @@ def gather_all(
             if run.uid in live or run.pk in inline:
                 batch = batches.setdefault(run.project, Batch("wide"))
                 for identity, rows in store.logs.unsealed(run.pk, run.uid):
-                    batch.add(run_ref(run.uid, run.run_id), identity, rows, "summary")
+                    batch.add(RunRef(run.uid, run.run_id), identity, rows, "summary")
         for project, batch in batches.items():
             for table in batch.tables():
                 found.items.append(

@@ -92,7 +92,7 @@ def runs(
         " ORDER BY run.id",
         (_listed(projects), _listed(chosen)),
     )
-    return [RunLine._make(row) for row in rows.fetchall()]
+    return [*map(RunLine._make, _fetched(rows))]
 
 
 def shares(
@@ -108,7 +108,7 @@ def shares(
             " ON part_run.run_id = value",
             (_listed(chosen),),
         )
-    return [Share._make(row) for row in rows.fetchall()]
+    return [*map(Share._make, _fetched(rows))]
 
 
 def parts(
@@ -122,7 +122,7 @@ def parts(
         " WHERE layout IN (SELECT value FROM json_each(?))",
         (_listed(layouts),),
     )
-    return {row[0]: PartLine._make(row) for row in rows}
+    return {row[0]: PartLine._make(row) for row in _fetched(rows)}
 
 
 def part_runs(
@@ -170,7 +170,7 @@ def plain_logs(
             f" ON inline_log.run_id = value WHERE {where}",
             (_listed(chosen),),
         )
-    return [PlainLog._make(row) for row in rows.fetchall()]
+    return [*map(PlainLog._make, _fetched(rows))]
 
 
 def logged(connection: sqlite3.Connection, kind: Kind) -> tuple[set[int], set[int]]:
@@ -248,3 +248,9 @@ def events(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     names = ("at", "kind", "entity", "uid", "run", "project", "who", "host", "before",
              "after", "reason")  # fmt: skip
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _fetched(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
+    """Rows as plain tuples: twice as quick as sqlite3.Row for very many."""
+    cursor.row_factory = None
+    return cursor.fetchall()

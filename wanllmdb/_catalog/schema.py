@@ -314,6 +314,7 @@ CREATE TABLE inline_log (
     data      BLOB NOT NULL,
     CONSTRAINT inline_log_once PRIMARY KEY (run_id, token, kind, seq)
 ) STRICT;
+CREATE INDEX inline_by_kind ON inline_log (kind, run_id, plain);
 
 -- How far a stream is sealed: up to byte `bytes` of segment `seq`, `rows` rows in all.
 CREATE TABLE watermark (
@@ -337,4 +338,7 @@ CREATE TABLE retired (
     CONSTRAINT retired_kind_known CHECK (kind IN ('part', 'log'))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX retired_by_time ON retired (due_us);
+
+-- Every list asks first for runs whose writers may have died.
+CREATE INDEX run_running ON run (started_us) WHERE state = 'running';
 """

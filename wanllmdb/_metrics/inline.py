@@ -17,9 +17,10 @@ from wanllmdb._metrics.arrow import array, coded
 from wanllmdb._metrics.blocks import blocks
 from wanllmdb._metrics.columns import SUFFIXES, column_names
 from wanllmdb._metrics.decode import Segment, ShapeRows
-from wanllmdb._metrics.seal import RunRef, Table
+from wanllmdb._metrics.seal import Table
 from wanllmdb._metrics.segment import FRAME_HEAD, HEADER_BYTES, Shape
 from wanllmdb.errors import CorruptPartError
+from wanllmdb.types import RunRef
 
 if TYPE_CHECKING:
     import pyarrow as pa

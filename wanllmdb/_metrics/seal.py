@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wanllmdb import _json
 from wanllmdb._metrics.arrow import array, coded, numbers, texts
@@ -22,14 +22,14 @@ from wanllmdb._metrics.columns import (
     listed,
 )
 from wanllmdb._metrics.decode import Segment, SummaryWrite
-from wanllmdb.types import StreamIdentity
+from wanllmdb.types import RunRef, StreamIdentity
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from wanllmdb._metrics.columns import Ints
 
-N = TypeVar("N", str, "RunRef")
+N = TypeVar("N", str, RunRef)
 
 WIDE_KEYS = 256
 """Keys that get columns of their own in a wide part."""
@@ -57,13 +57,6 @@ class Table:
     layout: str
     arrow: pa.Table
     columns: dict[str, tuple[str, str]]
-
-
-class RunRef(NamedTuple):
-    """Whose rows they are: the run's uid, by which they are sorted, and its id."""
-
-    uid: str
-    id: str
 
 
 @dataclass(frozen=True, slots=True)
