@@ -52,6 +52,12 @@ _EMPTY_ALL = _EMPTY.replace(
     " NULL::BIGINT AS _n"
 )  # fmt: skip
 
+NO_HISTORY = (
+    "SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS project, NULL::BIGINT AS step,"
+    " NULL::TIMESTAMPTZ AS ts, NULL::VARCHAR AS writer WHERE false"
+)
+"""The view `history` of no rows."""
+
 
 def quoted(name: str) -> str:
     """A name as SQL writes it."""
@@ -255,14 +261,9 @@ def history(sources: Sequence[Source], register: Register, text: str) -> str:
     joined = _late_values(late, chosen, codes, register)
     branches = []
     for group in _grouped(sources, "wide"):
-        late = joined.get(group[0].table is None)
-        branches.append(_history_branch(group, codes, titles, register, late))
-    if not branches:
-        branches = [
-            "SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS project, NULL::BIGINT AS"
-            " step, NULL::TIMESTAMPTZ AS ts, NULL::VARCHAR AS writer WHERE false"
-        ]
-    return " UNION ALL BY NAME ".join(branches)
+        of_these = joined.get(group[0].table is None)
+        branches.append(_history_branch(group, codes, titles, register, of_these))
+    return " UNION ALL BY NAME ".join(branches or [NO_HISTORY])
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +363,7 @@ def _history_branch(
                         known.append(column)
     table = group[0].table
     join = ""
-    # Plain inline logs hold nothing that is late, and do not say which log row is which.
+    # Plain inline logs hold nothing late, and do not say which log row is which.
     if late is not None and (table is None or "_stream" in table.column_names):
         join = f" LEFT JOIN {late.relation} l USING (_run, _stream, _n)"
         for key, name in late.columns.items():
