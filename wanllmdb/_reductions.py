@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 AXES = ("step", "time", "relative")
 HOWS = ("minmax", "mean", "last")
 
+_FINITE = "isfinite(CAST(x AS DOUBLE))"
+"""Rows that have a place on a grid."""
+
 _REDUCED = {
     "minmax": "min(v) AS min, max(v) AS max, avg(v) AS mean",
     "mean": "avg(v) AS value",
@@ -71,20 +74,15 @@ class Reducer:
             run, project, key, x (where the bucket begins), count, nans, and ``min``,
             ``max``, ``mean`` (`how` minmax) or ``value`` (mean, last).
         """
-        low, width = self._grid(count)
+        bucket, begin = self._grid(count)
         return self._fetch(
-            f"SELECT run, project, key, {low} + bucket * {width} AS x,"
+            f"SELECT run, project, key, {begin} AS x,"
             f" count(*) AS count, count(*) - count(v) AS nans, {_REDUCED[how]}"
-            f" FROM (SELECT *, {self._bucket(low, width, count)} AS bucket,"
+            f" FROM (SELECT *, {bucket} AS bucket,"
             " CASE WHEN isnan(value) THEN NULL ELSE value END AS v FROM points"
-            " WHERE x IS NOT NULL) GROUP BY run, project, key, bucket"
+            f" WHERE {_FINITE}) GROUP BY run, project, key, bucket"
             " ORDER BY project, run, key, x"
         )
-
-    def _bucket(self, low: float, width: float, count: int) -> str:
-        if self._x == "step":  # whole numbers: much quicker
-            return f"(x - {low}) // {width}"
-        return f"least(CAST(floor((x - {low}) / {width}) AS BIGINT), {count - 1})"
 
     def bands(self, count: int, groups: Mapping[tuple[str, str], str]) -> pa.Table:
         """Bands over groups of runs: each run counts once in each bucket.
@@ -98,18 +96,17 @@ class Reducer:
         """
         import pyarrow as pa
 
-        low, width = self._grid(count)
-        bucket = self._bucket(low, width, count)
+        bucket, begin = self._grid(count)
         self._connection.register("_groups", pa.table({
             "project": pa.array([project for project, _ in groups], pa.string()),
             "run": pa.array([run for _, run in groups], pa.string()),
             "group": pa.array(list(groups.values()), pa.string()),
         }))  # fmt: skip
         return self._fetch(
-            f'SELECT "group", key, {low} + bucket * {width} AS x, count(*) AS runs,'
+            f'SELECT "group", key, {begin} AS x, count(*) AS runs,'
             " avg(m) AS mean, min(m) AS min, max(m) AS max, stddev_pop(m) AS std"
-            f" FROM (SELECT project, run, key, {bucket} AS bucket, avg(value) AS m"
-            " FROM points WHERE x IS NOT NULL AND NOT isnan(value)"
+            f" FROM (SELECT project, run, key, {bucket} AS bucket,"
+            f" avg(value) AS m FROM points WHERE {_FINITE} AND NOT isnan(value)"
             " GROUP BY ALL) JOIN _groups USING (project, run)"
             ' GROUP BY "group", key, bucket ORDER BY "group", key, x'
         )
@@ -165,19 +162,29 @@ class Reducer:
         self._connection.register(name, table)
         return name
 
-    def _grid(self, count: int) -> tuple[float | int, float | int]:
-        """Where the grid begins, and how wide a bucket is; whole numbers for steps."""
+    def _grid(self, count: int) -> tuple[str, str]:
+        """The SQL of a row's bucket, and of where a bucket begins; whole for steps."""
         span = self._sources.span if self._x == "step" else None
         if span is not None:
-            return span[0], max(1, -(-(span[1] - span[0] + 1) // count))
+            return _whole_buckets(*span, count)
         ((low, high),) = self._connection.execute(
-            "SELECT min(x), max(x) FROM points WHERE isfinite(CAST(x AS DOUBLE))"
+            f"SELECT min(x), max(x) FROM points WHERE {_FINITE}"
         ).fetchall()
-        if low is None:
-            return 0, 1
         if isinstance(low, int):
-            return low, max(1, -(-(high - low + 1) // count))
-        return low, (high - low) / count or 1.0
+            return _whole_buckets(low, high, count)
+        low, high = low or 0.0, high or 0.0
+        wide = high / count - low / count or 1.0
+        # Halves, because the whole range of the extreme floats is beyond a float.
+        at = f"floor((x / 2 - '{low / 2}'::DOUBLE) / '{wide / 2}'::DOUBLE)"
+        bucket = f"least(greatest({at}, 0), {count - 1})::BIGINT"
+        return bucket, f"'{low}'::DOUBLE + bucket * '{wide}'::DOUBLE"
+
+
+def _whole_buckets(low: int, high: int, count: int) -> tuple[str, str]:
+    width = max(1, -(-(high - low + 1) // count))
+    # A BIGINT where it suffices: it is twice as quick.
+    x = "x" if max(-low, high) < 1 << 62 else "x::HUGEINT"
+    return f"({x} - {low}) // {width}", f"{low} + bucket * {width}"
 
 
 def smoothed(table: pa.Table, weight: float, column: str) -> pa.Table:

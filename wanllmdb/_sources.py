@@ -153,7 +153,9 @@ def _shows_whole(store: Store, run: RunLine, shares: Sequence[Share]) -> bool:
     limits = limits_of(runs.epochs(store.catalog.reader, run.pk))
     for share in shares:
         for epoch in range(share.epoch_min, share.epoch_max + 1):
-            limit = limits.get(epoch, share.step_max and share.step_max - 1)
+            if epoch not in limits:  # it was reverted
+                return False
+            limit = limits[epoch]
             if limit is not None and limit < (share.step_max or 0):
                 return False
     return True

@@ -8,7 +8,7 @@ apart, get a piece of their SHA-256 (docs/sql.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _digest
@@ -49,6 +49,12 @@ _EMPTY_ALL = _EMPTY.replace(
     "AS type", "AS type, NULL::INTEGER AS _epoch, NULL::VARCHAR AS _stream,"
     " NULL::BIGINT AS _n"
 )  # fmt: skip
+
+NO_HISTORY = (
+    "SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS project, NULL::BIGINT AS step,"
+    " NULL::TIMESTAMPTZ AS ts, NULL::VARCHAR AS writer WHERE false"
+)
+"""The view `history` of no rows."""
 
 
 def quoted(name: str) -> str:
@@ -210,12 +216,12 @@ def _codes_of(group: Iterable[Source]) -> list[str]:
 # Wide histories
 
 
-def column_titles(keys: Iterable[str]) -> dict[str, str]:
+def column_titles(keys: Iterable[str], own: Sequence[str] = ()) -> dict[str, str]:
     """The column of each key in `history`, and the field in `config` and `summary`.
 
     A key keeps its name, unless another one differs from it only in case: then the one
     that is its own lower case keeps it, and the others get ``~`` and six digits of
-    their SHA-256. So does a key called like a column that is no metric's.
+    their SHA-256. So does a key called like one of `own`, columns that are no key's.
     """
     names = sorted(set(keys))
     folded: dict[str, int] = {}
@@ -225,11 +231,17 @@ def column_titles(keys: Iterable[str]) -> dict[str, str]:
     for key in names:
         low = key.casefold()
         alone = folded[low] == 1 or key == low
-        if alone and low not in OWN and key:
+        if alone and low not in own and key:
             titles[key] = key
-        else:
+    taken = {title.casefold() for title in titles.values()}
+    for key in names:
+        if key not in titles:
             digest = _digest.hex_of(_digest.of_bytes(key.encode()))
-            titles[key] = f"{key}~{digest[:6]}"
+            digits = 6
+            while (title := f"{key}~{digest[:digits]}").casefold() in taken:
+                digits += 2
+            titles[key] = title
+            taken.add(title.casefold())
     return titles
 
 
@@ -250,22 +262,22 @@ def history(sources: Sequence[Source], register: Register, text: str) -> str:
         for key, (_, held) in source.columns.items():
             if source.layout == "wide" or key in chosen:
                 codes.setdefault(key, set()).update(c for c in held if c != "n")
-    titles = column_titles(codes)
+    codes = {key: held for key, held in codes.items() if held}
+    titles = column_titles(codes, OWN)
     joined = _late_values(late, chosen, codes, register)
     branches = []
     for group in _grouped(sources, "wide"):
-        files = group[0].table is None
-        branches.append(_history_branch(group, codes, titles, register, files, joined))
-    if not branches:
-        branches = [
-            "SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS project, NULL::BIGINT AS"
-            " step, NULL::TIMESTAMPTZ AS ts, NULL::VARCHAR AS writer WHERE false"
-        ]
-    return " UNION ALL BY NAME ".join(branches)
+        of_these = joined.get(group[0].table is None)
+        branches.append(_history_branch(group, codes, titles, register, of_these))
+    return " UNION ALL BY NAME ".join(branches or [NO_HISTORY])
 
 
-Late = Mapping[bool, str]
-"""A relation of the late values of files, and of tables: one row per log row."""
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """Values that stand in no wide table: one row per log row, a column per key."""
+
+    relation: str
+    columns: Mapping[str, str]
 
 
 def _late_values(
@@ -273,8 +285,8 @@ def _late_values(
     chosen: set[str],
     codes: Mapping[str, set[str]],
     register: Register,
-) -> dict[bool, str]:
-    """Values of tall and objects sources, as columns, by (run, stream, n)."""
+) -> dict[bool, _Late]:
+    """Values of tall and objects sources: those of files, and those of tables."""
     found = {}
     for files in (True, False):
         selects = []
@@ -287,16 +299,19 @@ def _late_values(
             for key in source.columns if key in chosen and codes.get(key)
         })  # fmt: skip
         if selects and keys:
+            # Numbered: SQL would take keys that differ in case for one column.
+            names = {key: f"late_{number}" for number, key in enumerate(keys)}
             columns = ", ".join(
                 f"max(CASE WHEN key = {literal(key)}"
-                f" THEN {_late_value(codes[key])} END) AS {quoted('late ' + key)}"
-                for key in keys
+                f" THEN {_late_value(codes[key])} END) AS {name}"
+                for key, name in names.items()
             )
             wanted = ", ".join(literal(key) for key in keys)
-            found[files] = (
+            found[files] = _Late(
                 f"(SELECT _uid, _stream, _n, {columns} FROM"
                 f" ({' UNION ALL '.join(selects)}) WHERE key IN ({wanted})"
-                " GROUP BY ALL)"
+                " GROUP BY ALL)",
+                names,
             )
     return found
 
@@ -340,8 +355,7 @@ def _history_branch(
     codes: Mapping[str, set[str]],
     titles: Mapping[str, str],
     register: Register,
-    files: bool,
-    joined: Late,
+    late: _Late | None,
 ) -> str:
     relation = _relation(group, register)
     columns: dict[str, list[str]] = {}
@@ -353,19 +367,18 @@ def _history_branch(
                     known = columns.setdefault(key, [])
                     if column not in known:
                         known.append(column)
-    late = joined.get(files)
-    if late is not None:
-        keys = {key for key in codes if quoted("late " + key) in late}
-        for key in keys:
-            columns.setdefault(key, []).append(f"l.{quoted('late ' + key)}")
+    table = group[0].table
+    join = ""
+    # Plain inline logs hold nothing late, and do not say which log row is which.
+    if late is not None and (table is None or "_stream" in table.column_names):
+        join = f" LEFT JOIN {late.relation} l USING (_uid, _stream, _n)"
+        for key, name in late.columns.items():
+            columns.setdefault(key, []).append(f"l.{name}")
     shown = "".join(
         f", {_united(found, _type_of(codes[key]))} AS {quoted(titles[key])}"
         for key, found in columns.items()
         if codes.get(key)
     )
-    join = ""
-    if late is not None:
-        join = f" LEFT JOIN {late} l USING (_uid, _stream, _n)"
     return (
         f"SELECT _run AS run, {literal(group[0].project)} AS project, _step AS step,"
         f" _ts AS ts, _writer AS writer{shown} FROM {relation} w{join}"
