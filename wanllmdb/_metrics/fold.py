@@ -316,8 +316,9 @@ class Fold:
         """Fold one row of any values."""
         self._note_rows(1, step, step, time_us)
         for key, value in row.items():
-            fold = self._key(key)
-            if fold is None or value is None:
+            # None is no value: where nothing else is logged, there is no such key.
+            fold = None if value is None else self._key(key)
+            if fold is None:
                 continue
             if isinstance(value, _NUMBERS):
                 fold.add_numbers((value,), (step,))

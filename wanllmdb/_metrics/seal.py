@@ -103,7 +103,9 @@ class Batch:
         """
         self._pieces += [_Piece(run, identity, block) for block in blocks(segment)]
         self._writes += [
-            _Write(run, identity, kind, write) for write in segment.summaries
+            _Write(run, identity, kind, write)
+            for write in segment.summaries
+            if write.values  # an empty one leaves no row
         ]
 
     def add_rows(self, run: RunRef, writer: str, rows: ColumnRows) -> None:
