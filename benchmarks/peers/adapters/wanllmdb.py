@@ -42,8 +42,8 @@ def read_points(store: Path) -> dict[str, Any]:
 def read_metric(store: Path, key: str) -> dict[str, Any]:
     import wanllmdb
 
-    frame = wanllmdb.Api(str(store)).history(PROJECT, [key]).df()
-    return {run: part.to_numpy() for run, part in frame.groupby("run")[key]}
+    frame = wanllmdb.Api(str(store)).metrics(key, project=PROJECT).df()
+    return {run: part.to_numpy() for run, part in frame.groupby("run")["value"]}
 
 
 def list_runs(store: Path, optimizer: str, limit: int) -> list[float]:
