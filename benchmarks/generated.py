@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow as pa
 from wanllmdb import _ids
 from wanllmdb._catalog import runs, sealed, streams, values
 from wanllmdb._catalog.sealed import NewPart, RunShare, Watermark
-from wanllmdb._metrics import parts
+from wanllmdb._metrics import parts, segment
 from wanllmdb._metrics.seal import Table
 from wanllmdb._store import Store
 from wanllmdb.types import (
@@ -70,7 +71,8 @@ def _add_part(
         ]
         project = runs.project_uid(connection, "generated")
     columns = {key: (key, "d") for key in keys}
-    pieces = _tables(uids, tokens, steps, keys, random)
+    ids = [f"run-{number}" for number in numbers]
+    pieces = _tables(uids, ids, tokens, steps, keys, random)
     head = next(pieces)
     described = Table("wide", head, columns)
 
@@ -111,7 +113,7 @@ def _add_run(connection, number, uid, steps, keys):  # type: ignore[no-untyped-d
     loss = 1.0 + number % 97
     stats = {key: KeyStats(steps, 0, loss, steps - 1, loss, 10.0, loss) for key in keys}
     values.set_keys(connection, pk, values.key_rows(stats))
-    for scope, held in (("config", new.config), ("summary", {k: loss for k in keys})):
+    for scope, held in (("config", new.config), ("summary", dict.fromkeys(keys, loss))):
         values.set_json(connection, pk, scope, held, _text(held), None)
     runs.set_last_step(connection, pk, steps - 1)
     runs.set_ended(connection, pk, End(State.FINISHED), ended_us=START_MS * 1000)
@@ -126,6 +128,7 @@ def _text(held):  # type: ignore[no-untyped-def]
 
 def _tables(
     uids: Sequence[str],
+    ids: Sequence[str],
     tokens: Sequence[str],
     steps: int,
     keys: Sequence[str],
@@ -135,15 +138,16 @@ def _tables(
     at_once = max(1, parts.ROW_GROUP // steps)
     for first in range(0, len(uids), at_once):
         some = slice(first, first + at_once)
-        yield _table(uids[some], tokens[some], steps, keys, random)
+        yield _table(uids[some], ids[some], tokens[some], steps, keys, random)
 
 
-def _table(uids, tokens, steps, keys, random):  # type: ignore[no-untyped-def]
+def _table(uids, ids, tokens, steps, keys, random):  # type: ignore[no-untyped-def]
     count = len(uids) * steps
     step = np.tile(np.arange(steps), len(uids))
     which = pa.array(np.repeat(np.arange(len(uids)), steps).astype(np.int32))
     columns = {
-        "_run": pa.DictionaryArray.from_arrays(which, pa.array(uids)),
+        "_uid": pa.DictionaryArray.from_arrays(which, pa.array(uids)),
+        "_run": pa.DictionaryArray.from_arrays(which, pa.array(ids)),
         "_step": pa.array(step),
         "_ts": pa.array(START_MS + step * 100 + random.integers(0, 5, count),
                         pa.timestamp("ms", "UTC")),
@@ -159,3 +163,36 @@ def _table(uids, tokens, steps, keys, random):  # type: ignore[no-untyped-def]
         noise = 1 + 0.05 * random.standard_normal(count)
         columns[key] = pa.array((curve * noise).astype(np.float32).astype(np.float64))
     return pa.table(columns)
+
+
+def add_inline(store: Store, count: int, steps: int, keys: Sequence[str]) -> None:
+    """Add finished runs so small that the Catalog holds their logs."""
+    from wanllmdb._catalog.sealed import InlineSegment
+
+    random = np.random.default_rng(3)
+    shape = segment.Shape(1, keys, "d" * len(keys))
+    definition = shape.definition()
+    with store.catalog.transaction(durable=False) as connection:
+        for number in range(count):
+            uid, token = _ids.uid(), _ids.stream_token()
+            pk = _add_run(connection, number, uid, steps, keys)
+            start = (START_MS + number) * 1000
+            data = segment.header(
+                pid=1, created_us=start, first_row=0, epoch=1, kind=Kind.METRICS,
+                writer="primary",
+            ) + definition  # fmt: skip
+            for step, row in enumerate(
+                random.random((steps, len(keys))).astype(np.float32).tolist()
+            ):
+                body = shape.pack(shape.words, 1, step, start + step * 1000, *row)
+                data += crc32(body).to_bytes(4, "little") + body
+            data += segment.frame(segment.SEAL, 0, start, b'{"rows":10,"clean":true}')
+            identity = StreamIdentity(token, 1, "primary")
+            streams.add(connection, pk, identity, creator=True)
+            streams.close(connection, token, End(State.FINISHED))
+            held = InlineSegment(
+                token, Kind.METRICS, 1, 1, steps, crc32(data), True, data
+            )
+            sealed.add_inline(connection, pk, [held])
+            mark = Watermark(identity, Kind.METRICS, 1, len(data), steps)
+            sealed.set_watermarks(connection, pk, [mark])

@@ -27,7 +27,7 @@ from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import decode, segment
 from wanllmdb._runlog import RunLogs
 from wanllmdb._segments import LAYOUTS
-from wanllmdb.types import Kind, RunRecord, State, StreamIdentity
+from wanllmdb.types import Kind, RunRecord, RunRef, State, StreamIdentity
 
 if TYPE_CHECKING:
     from wanllmdb._metrics.seal import Batch, Table
@@ -35,8 +35,12 @@ if TYPE_CHECKING:
 INLINE_BYTES = 16 << 10
 """A run's log of one kind that is no larger stays in the Catalog when the run ends."""
 
-BATCH_BYTES = 64 << 20
-"""Bytes of log that are sealed together: what memory a compaction needs follows."""
+BATCH_BYTES = 32 << 20
+"""Bytes of log that are sealed together: a compaction takes about five times as much
+memory."""
+
+WAITING_BYTES = 64 << 20
+"""Bytes of log at which a live run's are sealed, all but the last segment."""
 
 FENCE_US = 86_400_000_000
 """How long a log stays whose writer did not close it: it may live after all."""
@@ -194,6 +198,7 @@ class Compactor:
         self, record: RunRecord, layout: str, items: Sequence[_Pending]
     ) -> None:
         """Seal segments in batches, each in a transaction of its own."""
+        ref = RunRef(record.uid, record.run_id)
         batch, marks, done, size = _new_batch(layout), [], [], 0
         for item in items:
             rows = item.mark.rows if item.mark else 0
@@ -201,7 +206,7 @@ class Compactor:
             for path, decoded in zip(item.paths, found, strict=False):
                 if decoded.first_row < rows:
                     decoded.leave_out(rows)
-                batch.add(record.uid, item.identity, decoded, written_by(item.kind))
+                batch.add(ref, item.identity, decoded, written_by(item.kind))
                 marks.append(_mark_of(item, path, decoded))
                 done.append((item, path))
                 self._keep_damaged(record, path, decoded)
@@ -481,7 +486,8 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
         )
         found.segments.append(
             InlineSegment(
-                item.token, item.kind, mark.seq, crc32(data),
+                item.token, item.kind, mark.seq, item.identity.epoch,
+                decoded.rows - decoded.first_row, crc32(data),
                 plain and _is_plain(data, decoded), data,
             )
         )  # fmt: skip

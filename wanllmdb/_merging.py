@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanllmdb import _layout
-from wanllmdb._catalog import runs, sealed
+from wanllmdb._catalog import overview, runs, sealed
 from wanllmdb._catalog.connection import Database
 from wanllmdb._catalog.sealed import NewPart, PartFacts, RunShare
-from wanllmdb._compaction import Compactor, layout_of, share_of, written_by
+from wanllmdb._compaction import (
+    Compactor,
+    layout_of,
+    share_of,
+    written_by,
+)
 from wanllmdb._metrics import decode
 from wanllmdb._segments import Moved
+from wanllmdb.types import Kind, RunRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from wanllmdb._metrics.inline import PlainTable
     from wanllmdb._metrics.seal import Table
 
 MERGED_BYTES = 64 << 20
@@ -32,6 +39,9 @@ MERGED_BYTES = 64 << 20
 WAITING_PARTS = 200
 WAITING_INLINE = 64 << 20
 """Parts of one run, or bytes of inline logs, at which a project is merged by itself."""
+
+STRETCH_ROWS = 500_000
+"""Rows of a source that are read at once."""
 
 GROWTH = 4
 """A merged part is rewritten only with at least a quarter of its size of new ones."""
@@ -46,21 +56,23 @@ class _Source:
     path: Path | None = None
     table: pa.Table | None = None
 
-    def rows_of(self, pk: int) -> pa.Table:
+    def rows_of(self, stretch: Sequence[int]) -> pa.Table:
+        """The rows of runs that stand end to end."""
         from wanllmdb._metrics import parts
 
-        share = self.shares[pk]
+        first = self.shares[stretch[0]].row_first
+        rows = self.shares[stretch[-1]].end - first
         if self.path is not None:
-            return parts.read_table(self.path, share.row_first, share.rows)
+            return parts.read_table(self.path, first, rows)
         assert self.table is not None
-        return self.table.slice(share.row_first, share.rows)
+        return self.table.slice(first, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class _Inline:
     """Inline logs that are merged out: whose, and which rows of the Catalog."""
 
-    runs: dict[int, tuple[int, ...]]
+    runs: dict[int, set[int]]
     tables: list[tuple[Table, dict[int, RunShare]]]
 
 
@@ -95,31 +107,35 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
             return False
         compactor.collect_drafts(uid, project)
         facts, shares = sealed.mergeable(catalog.reader, uid, MERGED_BYTES)
-        chosen = _chosen(facts, shares, catalog)
-        inline = _decoded(catalog, uid, {fact.part for fact in chosen})
+        held = sealed.parts_by_run(catalog.reader, uid)
+        chosen = _chosen(facts, shares, held)
+        inline = _decoded(catalog, uid, {fact.part for fact in chosen}, held)
         if len(chosen) + len(inline.runs) < 2:
             return False
         sources: dict[str, list[_Source]] = {}
         target = compactor.root / _layout.PARTS / uid
         for fact in chosen:
-            held = {share.run: share for share in shares[fact.part]}
+            own = {share.run: share for share in shares[fact.part]}
             columns = _columns(target / fact.name)
             sources.setdefault(fact.layout, []).append(
-                _Source(columns, held, path=target / fact.name)
+                _Source(columns, own, path=target / fact.name)
             )
-        for table, held in inline.tables:
+        for table, own in inline.tables:
             sources.setdefault(table.layout, []).append(
-                _Source(table.columns, held, table=table.arrow)
+                _Source(table.columns, own, table=table.arrow)
             )
         new = [
-            _written(compactor, uid, layout, found) for layout, found in sources.items()
+            _written(compactor, catalog, uid, layout, found)
+            for layout, found in sources.items()
         ]
         _put(catalog, target, project, new, chosen, inline)
     return True
 
 
 def _chosen(
-    facts: Sequence[PartFacts], shares: Mapping[int, list[RunShare]], catalog: Database
+    facts: Sequence[PartFacts],
+    shares: Mapping[int, list[RunShare]],
+    held: Mapping[int, Mapping[int, str]],
 ) -> list[PartFacts]:
     """The parts to merge: all small ones, and merged ones that are worth rewriting.
 
@@ -142,8 +158,10 @@ def _chosen(
         kept = [
             fact for fact in found
             if all(
-                sealed.parts_of(catalog.reader, s.run, fact.layout) <= taken
-                for s in shares[fact.part]
+                part in taken
+                for share in shares[fact.part]
+                for part, layout in held.get(share.run, {}).items()
+                if layout == fact.layout
             )
         ]  # fmt: skip
         if len(kept) == len(found):
@@ -151,33 +169,64 @@ def _chosen(
         found = kept
 
 
-def _decoded(catalog: Database, project: str, taken: set[int]) -> _Inline:
+def _decoded(
+    catalog: Database, project: str, taken: set[int], held: Mapping[int, Iterable[int]]
+) -> _Inline:
     """The inline logs of runs whose every other part is merged, too, as tables."""
+    from wanllmdb._metrics.inline import Log, plain_tables
     from wanllmdb._metrics.seal import Batch
 
+    reader = catalog.reader
+    rows = [
+        row for row in sealed.inline_rows(reader, project)
+        if taken.issuperset(held.get(row.run, ()))
+    ]  # fmt: skip
+    found: dict[int, set[int]] = {}
+    plain: dict[int, RunRef] = {}
     batches: dict[str, Batch] = {}
-    found: dict[int, tuple[int, ...]] = {}
     numbers: dict[str, int] = {}
-    for pk, uid in sealed.inline_runs(catalog.reader, project):
-        if not sealed.parts_of(catalog.reader, pk) <= taken:
+    for row in rows:
+        found.setdefault(row.run, set()).add(row.rowid)
+        ref = RunRef(row.uid, row.run_id)
+        numbers[row.uid] = row.run
+        kind = Kind(row.kind)
+        if row.plain and kind is Kind.METRICS:
+            plain[row.run] = ref
             continue
-        held = sealed.read(catalog.reader, pk)
-        for key in held.inline:
-            mark = held.mark(key.token, key.kind)
-            data = sealed.inline_data(catalog.reader, key.rowid)
-            if data is None or mark is None:
-                raise Moved
-            layout = layout_of(key.kind)
-            batch = batches.setdefault(layout, Batch(layout))
-            decoded = decode.decode(data, key.token, 0, mark.identity)
-            batch.add(uid, mark.identity, decoded, written_by(key.kind))
-        found[pk] = tuple(key.rowid for key in held.inline)
-        numbers[uid] = pk
-    tables = []
-    for batch in batches.values() if found else ():
-        for table in batch.tables():
-            tables.append((table, _shares(table.arrow, numbers)))
+        mark = sealed.read(reader, row.run).mark(row.token, kind)
+        data = sealed.inline_data(reader, row.rowid)
+        if data is None or mark is None:
+            raise Moved
+        batch = batches.setdefault(layout_of(kind), Batch(layout_of(kind)))
+        decoded = decode.decode(data, row.token, 0, mark.identity)
+        batch.add(ref, mark.identity, decoded, written_by(kind))
+    tables = [
+        (table, _shares(table.arrow, numbers))
+        for batch in batches.values()
+        for table in batch.tables()
+    ]
+    logs = [
+        Log(plain[log.run], *log[1:])
+        for log in overview.plain_logs(reader, list(plain))
+    ]
+    logs.sort(key=lambda log: log.run.uid)
+    tables += [
+        (made.table, _plain_shares(made, numbers)) for made in plain_tables(logs)
+    ]
     return _Inline(found, tables)
+
+
+def _plain_shares(plain: PlainTable, keys: Mapping[str, int]) -> dict[int, RunShare]:
+    from wanllmdb._metrics.arrow import numbers
+
+    steps = numbers(plain.table.arrow["_step"])
+    found, start = {}, 0
+    for log in plain.logs:
+        low, high = int(steps[start]), int(steps[start + log.rows - 1])
+        pk = keys[log.run.uid]
+        found[pk] = RunShare(pk, start, log.rows, low, high, log.epoch, log.epoch, True)
+        start += log.rows
+    return found
 
 
 def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
@@ -186,7 +235,7 @@ def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
 
     from wanllmdb._metrics.arrow import numbers
 
-    column = table["_run"].combine_chunks()
+    column = table["_uid"].combine_chunks()
     if not hasattr(column, "dictionary"):
         column = column.dictionary_encode()
     codes = numbers(column.indices)
@@ -206,14 +255,20 @@ def _columns(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _written(
-    compactor: Compactor, owner: str, layout: str, sources: Sequence[_Source]
+    compactor: Compactor,
+    catalog: Database,
+    owner: str,
+    layout: str,
+    sources: Sequence[_Source],
 ) -> NewPart:
     """Write one merged part."""
     from wanllmdb._metrics import parts
     from wanllmdb._metrics.seal import Table
 
     columns = _united(sources, layout)
-    order = sorted({pk for source in sources for pk in source.shares})
+    uids = sealed.uids(catalog.reader, owner)
+    held = {pk for source in sources for pk in source.shares if pk in uids}
+    order = sorted(held, key=lambda pk: uids[pk])
     schema = _schema(sources, columns)
     shares: list[RunShare] = []
     described = Table(layout, schema.empty_table(), columns)
@@ -225,36 +280,67 @@ def _written(
 
 
 def _by_run(
-    order: Iterable[int],
+    order: Sequence[int],
     sources: Sequence[_Source],
     columns: Mapping[str, tuple[str, str]],
     schema: pa.Schema,
     shares: list[RunShare],
 ) -> Iterator[pa.Table]:
-    """The rows of each run, from all sources; what is whose goes to `shares`."""
+    """The rows of each run, from all sources; what is whose goes to `shares`.
+
+    Runs that follow each other in one source, and are in no other, are taken at once.
+    """
     import pyarrow as pa
 
     start = 0
-    for pk in order:
-        held = [source for source in sources if pk in source.shares]
-        tables = [
-            _as_schema(source.rows_of(pk), source.columns, columns, schema)
-            for source in held
-        ]
-        if len(tables) == 1:
-            share = held[0].shares[pk]
-            share = replace(share, row_first=start)
-            table = tables[0]
+    holders: dict[int, list[_Source]] = {}
+    for source in sources:
+        for pk in source.shares:
+            holders.setdefault(pk, []).append(source)
+    for stretch in _stretches(order, holders):
+        held = holders[stretch[0]]
+        if len(held) == 1:
+            table = held[0].rows_of(stretch)
+            table = _as_schema(table, held[0].columns, columns, schema)
+            for pk in stretch:
+                share = replace(held[0].shares[pk], row_first=start)
+                shares.append(share)
+                start += share.rows
         else:
-            table = pa.concat_tables(tables)
-            by = [(n, "ascending") for n in ("_epoch", "_ts", "_stream", "_n")]
+            (pk,) = stretch
+            table = pa.concat_tables(
+                _as_schema(source.rows_of(stretch), source.columns, columns, schema)
+                for source in held
+            )
+            by = [(name, "ascending") for name in ("_epoch", "_ts", "_stream", "_n")]
             if "key" in schema.names and "kind" not in schema.names:
                 by.insert(0, ("key", "ascending"))
             table = table.sort_by(by)
-            share = share_of(_coded(table), pk, start)
-        start += share.rows
-        shares.append(share)
+            shares.append(share_of(_coded(table), pk, start))
+            start += table.num_rows
         yield table
+
+
+def _stretches(
+    order: Sequence[int], holders: Mapping[int, Sequence[_Source]]
+) -> Iterator[list[int]]:
+    """Runs whose rows stand end to end in the one source that holds them."""
+    stretch: list[int] = []
+    rows = 0
+    for pk in order:
+        if stretch and not (
+            len(holders[pk]) == len(holders[stretch[-1]]) == 1
+            and holders[pk][0] is holders[stretch[-1]][0]
+            and holders[pk][0].shares[pk].row_first
+            == holders[pk][0].shares[stretch[-1]].end
+            and rows < STRETCH_ROWS
+        ):
+            yield stretch
+            stretch, rows = [], 0
+        stretch.append(pk)
+        rows += holders[pk][0].shares[pk].rows
+    if stretch:
+        yield stretch
 
 
 def _coded(table: pa.Table) -> pa.Table:
@@ -362,14 +448,16 @@ def _put(
     """Make the merged parts visible in place of what they hold, if it still stands."""
     try:
         with catalog.transaction(durable=True) as connection:
-            for pk, rowids in inline.runs.items():
-                now = tuple(k.rowid for k in sealed.read(connection, pk).inline)
-                if now not in (rowids, ()):
-                    raise Moved
+            now: dict[int, set[int]] = {}
+            for row in sealed.inline_rows(connection, target.name):
+                now.setdefault(row.run, set()).add(row.rowid)
+            if any(now.get(pk, held) != held for pk, held in inline.runs.items()):
+                raise Moved
+            alive = sealed.uids(connection, target.name)
             for part in new:
-                alive = [s for s in part.shares if runs.exists(connection, s.run)]
-                if alive:
-                    sealed.add_part(connection, project, replace(part, shares=alive))
+                shares = [share for share in part.shares if share.run in alive]
+                if shares:
+                    sealed.add_part(connection, project, replace(part, shares=shares))
             sealed.retire_parts(connection, [fact.part for fact in old])
             sealed.drop_inline(connection, inline.runs)
     except BaseException:

@@ -253,6 +253,9 @@ class Api:
         names = [_values.config_key(name) for name in names]
         _reductions.check(x, buckets, how, smooth)
         chosen = self._chosen(runs, project, names)
+        if x not in _reductions.AXES:
+            x = _values.config_key(x)
+            self._check_logged(chosen, [x])
         pks = [run.record.pk for run in chosen]
         with _reductions.Reducer(self.store, names, pks, x) as reducer:
             if by is not None:
@@ -291,21 +294,23 @@ class Api:
     ) -> list[StoredRun]:
         if given is None:
             reader = self.store.catalog.reader
-            found = [
-                StoredRun(self.store, runs.read(reader, pk))
-                for pk in values.runs_with(reader, keys, project)
-            ]
+            live = runs.find_many(reader, project=project, condition="state = running")
+            pks = {*values.runs_with(reader, keys, project), *(r.pk for r in live)}
+            found = [StoredRun(self.store, runs.read(reader, pk)) for pk in sorted(pks)]
         else:
             one = [given] if isinstance(given, (str, StoredRun)) else given
             found = [r if isinstance(r, StoredRun) else self.run(r) for r in one]
-        if not any(key in run.keys for run in found for key in keys):
+        self._check_logged(found, keys)
+        return found
+
+    def _check_logged(self, found: Sequence[StoredRun], keys: Sequence[str]) -> None:
+        if not any(_has_logged(run, keys) for run in found):
             who = f"Run {found[0].path} never" if len(found) == 1 else "No run"
             raise MetricNotFoundError(
                 f"{who} logged {', '.join(map(repr, keys))}.",
                 hint="`wanllmdb metric ls RUN` shows what a run logged.",
                 key=keys[0] if keys else "",
             )
-        return found
 
     @operation("rank runs")
     def leaderboard(
@@ -353,11 +358,13 @@ class Api:
 
         Returns:
             One dict per key: `key` (``config.lr``), then each run's value by its id,
-            or by its path where ids are equal; None where a run lacks it.
+            or by its path where ids are equal, or one is ``key``; None where a run
+            lacks it.
         """
         found = [r if isinstance(r, StoredRun) else self.run(r) for r in runs]
         ids = [run.id for run in found]
-        names = ids if len(set(ids)) == len(ids) else [run.path for run in found]
+        apart = len({*ids, "key"}) > len(ids)
+        names = ids if apart else [run.path for run in found]
         rows = []
         for scope in ("config", "summary"):
             held = [dict(_flat(getattr(run, scope))) for run in found]
@@ -443,6 +450,15 @@ class Api:
             ConflictError: a fork of it shows some of its rows.
         """
         _edits.purge_run(self.store, run.record)
+
+
+def _has_logged(run: StoredRun, keys: Sequence[str]) -> bool:
+    """Whether a run logged one of the keys; of a live run only its log is sure."""
+    if any(key in run.keys for key in keys):
+        return True
+    if run.state != "running":
+        return False
+    return bool(run.store.logs.scan(run.record, keys).keys)
 
 
 def _flat(value: Mapping[str, Any]) -> list[tuple[str, Any]]:

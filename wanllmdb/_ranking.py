@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb._catalog import runs, values
@@ -39,12 +40,14 @@ def ranked(
     """Runs by one metric, the best first; those without a number come last.
 
     Raises:
-        InvalidInputError: `how` or `goal` is unknown.
+        InvalidInputError: `how` or `goal` is unknown, or `limit` is negative.
     """
     if how not in HOWS:
         raise InvalidInputError(f"There is no how={how!r}.", hint=f"Use {HOWS}.")
     if goal not in (None, *GOALS):
         raise InvalidInputError(f"There is no goal {goal!r}.", hint=f"Use {GOALS}.")
+    if limit is not None and limit < 0:
+        raise InvalidInputError(f"A limit of {limit} runs?", hint="Give 0 or more.")
     found = values.standings(store.catalog.reader, key, project)
     goal = goal or _goal_of(store, key, project)
     scored = [(_score(item, how, goal), item) for item in found]
@@ -68,7 +71,10 @@ def _score(item: Standing, how: str, goal: str) -> float | None:
     value = getattr(item.stats, how)
     if not isinstance(value, (int, float)) or value != value:
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond every float
+        return math.inf if value > 0 else -math.inf
 
 
 def _goal_of(store: Store, key: str, project: str | None) -> str:

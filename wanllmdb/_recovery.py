@@ -29,9 +29,7 @@ def recover_dead(store: Store, project: str | None = None) -> list[RunRecord]:
     """
     if store.read_only:
         return []
-    running = runs.find_many(
-        store.catalog.reader, project=project, condition={"state": "running"}
-    )
+    running = runs.running(store.catalog.reader, project)
     return [record for record in running if recover_quietly(store, record)]
 
 

@@ -108,18 +108,23 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def _runs(store: Store, projects: Projects, wanted: Callable[[str], bool]) -> pa.Table:
     reader = store.catalog.reader
-    rows = overview.run_facts(reader, projects)
+    with overview.moment(reader):
+        rows = overview.run_facts(reader, projects)
+        documents = {
+            scope: overview.documents(reader, scope, projects)
+            for scope in ("config", "summary")
+            if wanted(scope)
+        }
     for row in rows:
         end, start = row["ended_at"], row["started_at"]
         row["duration"] = None if end is None else (end - start) / 1e6
     table = _table("runs", rows)
-    for scope in ("config", "summary"):
-        if wanted(scope):
-            held = [
-                _json.loads(text if blob is None else store.blobs.get(blob))
-                for text, blob in overview.documents(reader, scope, projects)
-            ]
-            table = table.append_column(scope, as_struct(held))
+    for scope, lines in documents.items():
+        held = [
+            _json.loads(text if blob is None else store.blobs.get(blob))
+            for text, blob in lines
+        ]
+        table = table.append_column(scope, as_struct(held))
     return table
 
 

@@ -123,9 +123,15 @@ class Result:
 
 
 def html_table(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], total: int
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], total: int | None = None
 ) -> str:
-    """Rows as an HTML table for a notebook; every value is escaped."""
+    """Rows as an HTML table for a notebook; every value is escaped.
+
+    Args:
+        columns: Which keys, in which order.
+        rows: One mapping for each row.
+        total: How many rows there are in all; None says nothing of it.
+    """
     cells = [
         [_markup.rounded(_shown(row.get(name))) for name in columns] for row in rows
     ]
@@ -134,6 +140,7 @@ def html_table(
         f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in cells
     )
     note = f"<p>{total} rows</p>" if total != 1 else "<p>1 row</p>"
+    note = "" if total is None else note
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 
 

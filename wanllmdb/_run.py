@@ -11,7 +11,7 @@ from typing import Any
 
 from wanllmdb import _clock, _edits, _observers, _values
 from wanllmdb._capture.recorder import Recorder
-from wanllmdb._compaction import BATCH_BYTES
+from wanllmdb._compaction import WAITING_BYTES
 from wanllmdb._config import Config, ConfigChange, Summary
 from wanllmdb._definitions import Definitions, Metric
 from wanllmdb._ends import end_of
@@ -634,7 +634,7 @@ class Run(RunFacts):
         writer, store = self._writer, self._store
         if writer is None or store is None or self._finished:
             return
-        if writer.segments - self._sealed > BATCH_BYTES // SEGMENT_BYTES:
+        if writer.segments - self._sealed > WAITING_BYTES // SEGMENT_BYTES:
             self._sealed = writer.segments
             store.compact_run(self._record)
 

@@ -20,7 +20,7 @@ from wanllmdb._catalog.overview import PartLine, RunLine, Share
 from wanllmdb._runlog import limits_of
 from wanllmdb._store import Store
 from wanllmdb.errors import CorruptPartError
-from wanllmdb.types import Kind
+from wanllmdb.types import Kind, RunRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Columns = Mapping[str, tuple[str, str]]
 
 LAYOUTS = ("wide", "tall", "objects")
+
+FEW_RUNS = 1000
+"""Of no more runs than that the inline logs are looked up one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,14 @@ class Sources:
         runs: The runs, by key.
         items: Where their rows are.
         served: uids of the runs that are read from files.
+        span: The least and the greatest step, where all rows are in columns of files:
+            then no row needs to be read for it.
     """
 
     runs: list[RunLine]
     items: list[Source] = field(default_factory=list)
     served: set[str] = field(default_factory=set)
+    span: tuple[int, int] | None = None
 
 
 def gather(
@@ -111,9 +117,18 @@ def gather(
             else:
                 merged.append(run)
         _add_files(found, store, parts, held, keys)
-        _add_plain(found, reader, plain, keys)
+        if not merged and not plain and all(s.layout == "wide" for s in found.items):
+            found.span = _span(held)
+        _add_plain(found, store, plain, keys)
         _add_merged(found, store, merged, keys)
     return found
+
+
+def _span(held: Mapping[int, Sequence[Share]]) -> tuple[int, int] | None:
+    shares = [share for shares in held.values() for share in shares]
+    low = [share.step_min for share in shares if share.step_min is not None]
+    high = [share.step_max for share in shares if share.step_max is not None]
+    return (min(low), max(high)) if low and high else None
 
 
 def _live_uids(store: Store) -> set[str]:
@@ -138,7 +153,9 @@ def _shows_whole(store: Store, run: RunLine, shares: Sequence[Share]) -> bool:
     limits = limits_of(runs.epochs(store.catalog.reader, run.pk))
     for share in shares:
         for epoch in range(share.epoch_min, share.epoch_max + 1):
-            limit = limits.get(epoch, share.step_max and share.step_max - 1)
+            if epoch not in limits:  # it was reverted
+                return False
+            limit = limits[epoch]
             if limit is not None and limit < (share.step_max or 0):
                 return False
     return True
@@ -183,21 +200,25 @@ def _add_files(
 
 def _add_plain(
     found: Sources,
-    reader: object,
+    store: Store,
     chosen: Sequence[RunLine],
     keys: Sequence[str] | None,
 ) -> None:
-    from wanllmdb._metrics.inline import plain_tables
+    from wanllmdb._metrics.inline import Log, plain_tables
 
-    by_pk = {run.pk: run for run in chosen}
-    logs: dict[str, list[tuple[str, bytes, int, int]]] = {}
-    few = list(by_pk) if len(by_pk) < 1000 else None
-    for pk, data, crc, rows in overview.plain_logs(reader, few) if by_pk else ():  # type: ignore[arg-type]
-        if pk in by_pk:
-            run = by_pk[pk]
-            logs.setdefault(run.project, []).append((run.uid, data, crc, rows))
-    for project, held in logs.items():
-        for table in plain_tables(held, keys):
+    if not chosen:
+        return
+    owners = {run.pk: run for run in chosen}
+    few = list(owners) if len(owners) < FEW_RUNS else None
+    logs: dict[str, list[Log]] = {}
+    for log in overview.plain_logs(store.catalog.reader, few):
+        run = owners.get(log.run)
+        if run is not None:
+            ref = RunRef(run.uid, run.run_id)
+            logs.setdefault(run.project, []).append(Log(ref, *log[1:]))
+    for project, some in logs.items():
+        for plain in plain_tables(some, keys):
+            table = plain.table
             found.items.append(
                 Source(project, table.layout, table.columns, table=table.arrow)
             )
@@ -225,7 +246,7 @@ def add_merged(
     """Add a run's rows to a batch as its history shows them."""
     record = runs.read(store.catalog.reader, run.pk)
     for writer, rows in store.logs.scan(record, keys, resolved=False).pieces():
-        batch.add_rows(run.uid, writer, rows)
+        batch.add_rows(RunRef(run.uid, run.run_id), writer, rows)
 
 
 def gather_all(
@@ -262,7 +283,7 @@ def gather_all(
             if run.uid in live or run.pk in inline:
                 batch = batches.setdefault(run.project, Batch("wide"))
                 for identity, rows in store.logs.unsealed(run.pk, run.uid):
-                    batch.add(run.uid, identity, rows, "summary")
+                    batch.add(RunRef(run.uid, run.run_id), identity, rows, "summary")
         for project, batch in batches.items():
             for table in batch.tables():
                 found.items.append(

@@ -7,7 +7,9 @@ network, no extension, no setting, no variable of the host program.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,7 @@ _OUTSIDE = re.compile(
     r"disabled by configuration|has been disabled|Loading external extensions"
     r"|Cannot access (file|directory)|Table with name \S*[/.]\S* does not exist"
 )
+_NO_HISTORY = re.compile(r"Table with name history\b.* does not exist")
 
 Params = Mapping[str, Any] | Sequence[Any] | None
 
@@ -93,12 +96,19 @@ def check(sql: str) -> None:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
         raise QueryError(_first_line(error), hint="See docs/sql.md.") from error
+    except TypeError:  # what DuckDB's binding says of half a character
+        raise QueryError("The query is no valid text.", hint="Decode it.") from None
     if len(statements) != 1:
         raise QueryError(
             f"A query is one statement, and these are {len(statements)}.",
             hint="Ask them one by one.",
         )
     kind = statements[0].type
+    if kind == duckdb.StatementType.MULTI:
+        raise QueryError(
+            "This PIVOT is several statements, for it must look for its columns.",
+            hint="Name them: PIVOT ... ON key IN ('a', 'b') USING ...",
+        )
     if kind != duckdb.StatementType.SELECT:
         raise QueryError(
             f"A query is a SELECT, and this is {kind.name}.",
@@ -116,19 +126,21 @@ def _run_once(
     import duckdb
 
     connection = connect()
+    spill = store.tmp / f"query-{os.urandom(8).hex()}"
     try:
         prepared = _Prepared(store, connection, sql, params, projects)
         prepared.make_views()
         if not external:
-            _lock(connection, prepared.paths)
+            _lock(connection, prepared.paths, "" if store.read_only else str(spill))
         try:
             return as_table(connection.sql(sql, params=params or None))
         except duckdb.Error as error:
-            raise _explained(error, external) from error
+            raise _explained(error, external, prepared.paths) from error
         except UnicodeError as error:
             raise QueryError(str(error), hint="Use valid text.") from error
     finally:
         connection.close()
+        shutil.rmtree(spill, ignore_errors=True)
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -148,12 +160,16 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 def as_table(result: duckdb.DuckDBPyRelation | None) -> pa.Table:
-    """A result as Arrow; integers of 128 bits, as sums are, become 64 if they fit."""
+    """A result as Arrow; integers of 128 bits, as sums are, become 64 if they fit.
+
+    Of columns of one name all but the first get a number: ``run``, ``run_1``.
+    """
     import pyarrow as pa
 
     if result is None:  # a statement that gives no rows
         return pa.table({})
     table: Any = result.to_arrow_table()
+    table = table.rename_columns(_apart(table.column_names))
     for index, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type) and field.type.scale == 0:
             try:
@@ -164,12 +180,26 @@ def as_table(result: duckdb.DuckDBPyRelation | None) -> pa.Table:
     return table
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
+def _apart(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        title, number = name, 0
+        while title in found or (number and title in names):
+            number += 1
+            title = f"{name}_{number}"
+        found.append(title)
+    return found
+
+
+def _lock(
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[str], spill: str
+) -> None:
     import psutil
 
     listed = ", ".join(_views.literal(path) for path in paths)
     megabytes = int(psutil.virtual_memory().total * MEMORY_SHARE) >> 20
     for setting in (
+        f"temp_directory = {_views.literal(spill)}",  # not the working directory
         f"allowed_paths = [{listed}]",
         "enable_external_access = false",
         f"memory_limit = '{megabytes}MB'",
@@ -178,17 +208,26 @@ def _lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
         connection.execute(f"SET {setting}")
 
 
-def _explained(error: Exception, external: bool) -> QueryError | CorruptPartError:
+def _explained(
+    error: Exception, external: bool, paths: Sequence[str]
+) -> QueryError | CorruptPartError:
     text = _first_line(error)
     if not external and _OUTSIDE.search(text):
         return QueryError(
             f"A query reads the Store alone: {text}",
             hint="external=True (--external) lets it reach files and the network.",
         )
-    if "IO Error" in text or ("Invalid" in text and "parquet" in text.lower()):
+    if any(path in str(error) for path in paths):
         return CorruptPartError(
             text, hint="`wanllmdb store verify` finds and sets aside what is damaged."
         )
+    if "empty struct" in text:
+        return QueryError(
+            "There is no such key: the config, or summary, of every run is empty.",
+            hint="`SELECT config, summary FROM runs` shows what there is.",
+        )
+    if _NO_HISTORY.search(text):
+        return QueryError(text, hint="Name a project: FROM history('PROJECT').")
     return QueryError(text, hint="See docs/sql.md for tables and columns.")
 
 
@@ -213,7 +252,9 @@ class _Prepared:
         self._connection = connection
         given = params.values() if isinstance(params, Mapping) else params or ()
         # Whatever it names must stand here, or in a value that it is given.
-        self._text = " ".join([sql, *(v for v in given if isinstance(v, str))])
+        text = " ".join([sql, *(v for v in given if isinstance(v, str))])
+        plain = text.replace('""', '"').replace("''", "'")
+        self._text = text if plain == text else f"{text} {plain}"
         self._words = {word.lower() for word in _WORD.findall(self._text)}
         self._projects = projects
         self._tables: list[Any] = []
@@ -228,7 +269,7 @@ class _Prepared:
         ):
             return
         sources = _sources.gather(self._store, self._projects)
-        make_run_tables(self._connection, sources)
+        make_served(self._connection, sources)
         self.paths += [str(s.path) for s in sources.items if s.path is not None]
         if "metrics" in self._words:
             self._view("metrics", _views.metrics(sources.items, self.register))
@@ -256,23 +297,41 @@ class _Prepared:
         self._view(name, f"SELECT * FROM _{name}_rows")
 
     def _needs(self, scope: str) -> bool:
-        return scope in self._words or "*" in self._text or "columns" in self._words
+        named = not self._words.isdisjoint((scope, "columns")) or "*" in self._text
+        return named or "select" not in self._words  # FROM runs
 
     def _make_histories(self, sources: Sources) -> None:
-        by_project: dict[str, list[Source]] = {}
-        for run in sources.runs:
-            by_project.setdefault(run.project, [])
+        by_project: dict[str, list[Source]] = {
+            fact["project"]: []
+            for fact in overview.project_facts(self._store.catalog.reader)
+            if self._projects is None or fact["project"] in self._projects
+        }
         for source in sources.items:
-            by_project[source.project].append(source)
-        for project, items in by_project.items():
-            if project in self._text or len(by_project) == 1:
+            by_project.setdefault(source.project, []).append(source)
+        held = {run.project for run in sources.runs}
+        titles = _views.column_titles(by_project)
+        named: dict[str, str] = {}
+        for number, (project, items) in enumerate(by_project.items()):
+            if project.casefold() in self._text.casefold() or held == {project}:
+                named[project] = f"_history_{number}"
                 body = _views.history(items, self.register, self._text)
-                self._view(f"history_{project}", body)
-        if len(by_project) == 1:
-            self._view("history", f"FROM {_views.quoted(f'history_{project}')}")
+                self._view(named[project], body)
+                self._view(f"history_{titles[project]}", f"FROM {named[project]}")
+        if len(held) < 2:
+            only = "".join(named[project] for project in held)
+            self._view("history", f"FROM {only}" if held else _views.NO_HISTORY)
+        self._make_macro(named)
+
+    def _make_macro(self, named: Mapping[str, str]) -> None:
+        """Let ``history('p')`` read the view of a project, whatever it is called."""
+        cases = "".join(
+            f" WHEN {_views.literal(project)} THEN {_views.literal(view)}"
+            for project, view in named.items()
+        )
+        other = """'"history of ' || replace(project, '"', '""') || '"'"""
         self._connection.execute(
-            "CREATE MACRO history(project) AS TABLE"
-            " FROM query_table('history_' || project)"
+            "CREATE MACRO history(project) AS TABLE FROM query_table("
+            f"CASE project{cases} WHEN NULL THEN '' ELSE {other} END)"
         )
 
     def _make_all(self) -> None:
@@ -282,18 +341,10 @@ class _Prepared:
         self._view("metrics_all", body)
 
 
-def make_run_tables(connection: duckdb.DuckDBPyConnection, sources: Sources) -> None:
-    """The tables that views name runs by, and find those that files may show."""
+def make_served(connection: duckdb.DuckDBPyConnection, sources: Sources) -> None:
+    """The table of the runs that files may show."""
     import pyarrow as pa
 
-    lines = sources.runs
-    connection.register("_run_lines", pa.table({
-        "uid": pa.array([line.uid for line in lines], pa.string()),
-        "run": pa.array([line.run_id for line in lines], pa.string()),
-        "project": pa.array([line.project for line in lines], pa.string()),
-        "started_ms": pa.array([line.started_us // 1000 for line in lines], pa.int64()),
-    }))  # fmt: skip
-    connection.execute(f"CREATE VIEW {_views.RUNS} AS FROM _run_lines")
     served = pa.table({"uid": pa.array(sorted(sources.served), pa.string())})
     connection.register("_served_uids", served)
     connection.execute(f"CREATE VIEW {_views.SERVED} AS FROM _served_uids")

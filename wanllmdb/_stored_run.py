@@ -15,6 +15,7 @@ from wanllmdb._catalog import events, runs, values
 from wanllmdb._catalog import files as run_files
 from wanllmdb._results import (
     Result,
+    html_table,
     rows_of_writer,
     rows_with_any,
     sampled,
@@ -397,6 +398,11 @@ class StoredRun(Facts):
 
     def _set_tags(self, tags: tuple[str, ...]) -> None:
         self._record = _edits.set_tags(self._store, self._record, tags)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: escaped, without script."""
+        shown = ("id", "name", "state", "config", "summary")
+        return html_table(shown, [{name: getattr(self, name) for name in shown}])
 
     def __repr__(self) -> str:
         return f"<StoredRun {self.path} {self.name!r} {self.state}>"

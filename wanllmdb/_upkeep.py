@@ -229,8 +229,7 @@ def check(store: Store) -> Iterator[str]:
 
 def dead_runs(store: Store) -> list[RunRecord]:
     """Runs that count as running, and have no writer."""
-    reader = store.catalog.reader
-    running = runs.find_many(reader, condition={"state": "running"})
+    running = runs.running(store.catalog.reader)
     return [record for record in running if not store.liveness.is_live(record)]
 
 

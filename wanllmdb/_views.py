@@ -8,8 +8,8 @@ apart, get a piece of their SHA-256 (docs/sql.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _digest
 from wanllmdb._metrics.columns import SUFFIXES
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Register = Callable[[pa.Table], str]
-
-RUNS = "_runs"
-"""The table of (uid, run, project) that every view names runs by."""
 
 SERVED = "_served"
 """The table of uids that are read from files."""
@@ -39,10 +36,11 @@ _VALUES = {
     "b": ("CAST({c} AS DOUBLE)", "NULL::BIGINT", "NULL::VARCHAR"),
     "s": ("NULL::DOUBLE", "NULL::BIGINT", "{c}"),
 }
-_HEAD = "_run, {key} AS key, _step, _ts, _writer"
+_HEAD = "_uid, _run, {project} AS project, {key} AS key, _step, _ts, _writer"
 _ALL_HEAD = f"{_HEAD}, _epoch, _stream, _n"
 _EMPTY = (
-    "SELECT NULL::VARCHAR AS _run, NULL::VARCHAR AS key, NULL::BIGINT AS _step,"
+    "SELECT NULL::VARCHAR AS _uid, NULL::VARCHAR AS _run, NULL::VARCHAR AS project,"
+    " NULL::VARCHAR AS key, NULL::BIGINT AS _step,"
     " NULL::TIMESTAMPTZ AS _ts, NULL::VARCHAR AS _writer, NULL::DOUBLE AS value,"
     " NULL::BIGINT AS value_int, NULL::VARCHAR AS value_text, NULL::VARCHAR AS type"
     " WHERE false"
@@ -51,6 +49,12 @@ _EMPTY_ALL = _EMPTY.replace(
     "AS type", "AS type, NULL::INTEGER AS _epoch, NULL::VARCHAR AS _stream,"
     " NULL::BIGINT AS _n"
 )  # fmt: skip
+
+NO_HISTORY = (
+    "SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS project, NULL::BIGINT AS step,"
+    " NULL::TIMESTAMPTZ AS ts, NULL::VARCHAR AS writer WHERE false"
+)
+"""The view `history` of no rows."""
 
 
 def quoted(name: str) -> str:
@@ -67,9 +71,8 @@ def metrics(sources: Sequence[Source], register: Register) -> str:
     """The view `metrics`: a row for each value that shows."""
     body = _values(sources, register, _HEAD, _EMPTY)
     return (
-        "SELECT r.project, r.run, m.key, m._step AS step, m._ts AS ts, m._writer AS"
-        f" writer, m.value, m.value_int, m.value_text, m.type FROM ({body}) m"
-        f" LEFT JOIN {RUNS} r ON r.uid = m._run"
+        "SELECT project, _run AS run, key, _step AS step, _ts AS ts, _writer AS writer,"
+        f" value, value_int, value_text, type FROM ({body})"
     )
 
 
@@ -83,17 +86,17 @@ def metrics_all(sources: Sequence[Source], register: Register, limits: str) -> s
     """
     body = _values(sources, register, _ALL_HEAD, _EMPTY_ALL)
     return (
-        "SELECT r.project, r.run, m.key, m._step AS step, m._ts AS ts, m._writer AS"
-        " writer, m.value, m.value_int, m.value_text, m.type, m._epoch AS epoch,"
-        " m._stream AS stream, m._n AS n,"
+        "SELECT m.project, m._run AS run, m.key, m._step AS step, m._ts AS ts,"
+        " m._writer AS writer, m.value, m.value_int, m.value_text, m.type,"
+        " m._epoch AS epoch, m._stream AS stream, m._n AS n,"
         " (s.uid IS NULL OR m._step > coalesce(s.last, m._step)) AS superseded"
-        f" FROM ({body}) m LEFT JOIN {RUNS} r ON r.uid = m._run"
-        f" LEFT JOIN {limits} s ON s.uid = m._run AND s.epoch = m._epoch"
+        f" FROM ({body}) m"
+        f" LEFT JOIN {limits} s ON s.uid = m._uid AND s.epoch = m._epoch"
     )
 
 
 def numbers(sources: Sequence[Source], register: Register, keys: Sequence[str]) -> str:
-    """A relation of the numbers of some keys: _run, key, _step, _ts, _writer, value."""
+    """A relation of the numbers of some keys: `value`, and which row's it is."""
     some = [
         replace(s, columns={k: s.columns[k] for k in keys if k in s.columns})
         if s.layout == "wide" else s
@@ -102,7 +105,7 @@ def numbers(sources: Sequence[Source], register: Register, keys: Sequence[str]) 
     body = _values(some, register, _HEAD, _EMPTY)
     listed = ", ".join(literal(key) for key in keys)
     return (
-        f"SELECT _run, key, _step, _ts, _writer, value FROM ({body})"
+        f"SELECT _uid, _run, project, key, _step, _ts, _writer, value FROM ({body})"
         f" WHERE value IS NOT NULL AND key IN ({listed})"
     )
 
@@ -119,20 +122,29 @@ def _values(
     for group in _grouped(sources, "objects"):
         relation = _relation(group, register)
         branches.append(
-            f"SELECT {head.format(key='key')}, NULL::DOUBLE AS value, NULL::BIGINT"
+            f"SELECT {_headed(head, group, 'key')}, NULL::DOUBLE AS value, NULL::BIGINT"
             " AS value_int, json AS value_text, 'json' AS type"
             f" FROM {relation} WHERE kind = 'value' AND json <> 'null'"
         )
     return " UNION ALL ".join(branches or [empty])
 
 
+def _headed(head: str, group: Sequence[Source], key: str) -> str:
+    return head.format(project=literal(group[0].project), key=key)
+
+
 def _grouped(sources: Iterable[Source], layout: str) -> list[list[Source]]:
-    """Sources that are read as one relation: unmixed files, mixed files, each table."""
-    mine = [source for source in sources if source.layout == layout]
-    files = [source for source in mine if source.path is not None]
-    groups = [[s for s in files if s.mixed is mixed] for mixed in (False, True)]
-    groups += [[source] for source in mine if source.path is None]
-    return [group for group in groups if group]
+    """Sources that are read as one relation: a project's files, each table.
+
+    Files that hold rows of runs that must not show are a relation of their own.
+    """
+    groups: dict[Any, list[Source]] = {}
+    for source in sources:
+        if source.layout == layout:
+            files = source.path is not None
+            place = (source.project, source.mixed) if files else id(source)
+            groups.setdefault(place, []).append(source)
+    return list(groups.values())
 
 
 def _relation(
@@ -152,7 +164,7 @@ def _relation(
     option = "" if same or len(group) == 1 else ", union_by_name = true"
     relation = f"read_parquet([{names}]{option})"
     if first.mixed:  # a semi join, so that others' rows never show
-        return f"(SELECT * FROM {relation} WHERE _run IN (SELECT uid FROM {SERVED}))"
+        return f"(SELECT * FROM {relation} WHERE _uid IN (SELECT uid FROM {SERVED}))"
     return relation
 
 
@@ -172,7 +184,7 @@ def _wide_branches(group: Sequence[Source], register: Register, head: str) -> li
         column = quoted(name + SUFFIXES[code])
         value, exact, text = (part.format(c=column) for part in _VALUES[code])
         branches.append(
-            f"SELECT {head.format(key=literal(key))}, {value} AS value, {exact} AS"
+            f"SELECT {_headed(head, held, literal(key))}, {value} AS value, {exact} AS"
             f" value_int, {text} AS value_text, '{_TYPES[code]}' AS type"
             f" FROM {relations[which]} WHERE {column} IS NOT NULL"
         )
@@ -189,7 +201,7 @@ def _tall_branch(group: Sequence[Source], register: Register, head: str) -> str:
         for code, column in held.items()
     )
     return (
-        f"SELECT {head.format(key='key')}, {value} AS value,"
+        f"SELECT {_headed(head, group, 'key')}, {value} AS value,"
         f" {held.get('q', 'NULL::BIGINT')} AS value_int,"
         f" {held.get('s', 'NULL::VARCHAR')} AS value_text, CASE {kinds} END AS type"
         f" FROM {_relation(group, register)}"
@@ -204,12 +216,12 @@ def _codes_of(group: Iterable[Source]) -> list[str]:
 # Wide histories
 
 
-def column_titles(keys: Iterable[str]) -> dict[str, str]:
+def column_titles(keys: Iterable[str], own: Sequence[str] = ()) -> dict[str, str]:
     """The column of each key in `history`, and the field in `config` and `summary`.
 
     A key keeps its name, unless another one differs from it only in case: then the one
     that is its own lower case keeps it, and the others get ``~`` and six digits of
-    their SHA-256. So does a key called like a column that is no metric's.
+    their SHA-256. So does a key called like one of `own`, columns that are no key's.
     """
     names = sorted(set(keys))
     folded: dict[str, int] = {}
@@ -219,11 +231,17 @@ def column_titles(keys: Iterable[str]) -> dict[str, str]:
     for key in names:
         low = key.casefold()
         alone = folded[low] == 1 or key == low
-        if alone and low not in OWN and key:
+        if alone and low not in own and key:
             titles[key] = key
-        else:
+    taken = {title.casefold() for title in titles.values()}
+    for key in names:
+        if key not in titles:
             digest = _digest.hex_of(_digest.of_bytes(key.encode()))
-            titles[key] = f"{key}~{digest[:6]}"
+            digits = 6
+            while (title := f"{key}~{digest[:digits]}").casefold() in taken:
+                digits += 2
+            titles[key] = title
+            taken.add(title.casefold())
     return titles
 
 
@@ -244,22 +262,22 @@ def history(sources: Sequence[Source], register: Register, text: str) -> str:
         for key, (_, held) in source.columns.items():
             if source.layout == "wide" or key in chosen:
                 codes.setdefault(key, set()).update(c for c in held if c != "n")
-    titles = column_titles(codes)
+    codes = {key: held for key, held in codes.items() if held}
+    titles = column_titles(codes, OWN)
     joined = _late_values(late, chosen, codes, register)
     branches = []
     for group in _grouped(sources, "wide"):
-        files = group[0].table is None
-        branches.append(_history_branch(group, codes, titles, register, files, joined))
-    if not branches:
-        branches = [
-            "SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS project, NULL::BIGINT AS"
-            " step, NULL::TIMESTAMPTZ AS ts, NULL::VARCHAR AS writer WHERE false"
-        ]
-    return " UNION ALL BY NAME ".join(branches)
+        of_these = joined.get(group[0].table is None)
+        branches.append(_history_branch(group, codes, titles, register, of_these))
+    return " UNION ALL BY NAME ".join(branches or [NO_HISTORY])
 
 
-Late = Mapping[bool, str]
-"""A relation of the late values of files, and of tables: one row per log row."""
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """Values that stand in no wide table: one row per log row, a column per key."""
+
+    relation: str
+    columns: Mapping[str, str]
 
 
 def _late_values(
@@ -267,8 +285,8 @@ def _late_values(
     chosen: set[str],
     codes: Mapping[str, set[str]],
     register: Register,
-) -> dict[bool, str]:
-    """Values of tall and objects sources, as columns, by (run, stream, n)."""
+) -> dict[bool, _Late]:
+    """Values of tall and objects sources: those of files, and those of tables."""
     found = {}
     for files in (True, False):
         selects = []
@@ -281,16 +299,19 @@ def _late_values(
             for key in source.columns if key in chosen and codes.get(key)
         })  # fmt: skip
         if selects and keys:
+            # Numbered: SQL would take keys that differ in case for one column.
+            names = {key: f"late_{number}" for number, key in enumerate(keys)}
             columns = ", ".join(
                 f"max(CASE WHEN key = {literal(key)}"
-                f" THEN {_late_value(codes[key])} END) AS {quoted('late ' + key)}"
-                for key in keys
+                f" THEN {_late_value(codes[key])} END) AS {name}"
+                for key, name in names.items()
             )
             wanted = ", ".join(literal(key) for key in keys)
-            found[files] = (
-                f"(SELECT _run, _stream, _n, {columns} FROM"
+            found[files] = _Late(
+                f"(SELECT _uid, _stream, _n, {columns} FROM"
                 f" ({' UNION ALL '.join(selects)}) WHERE key IN ({wanted})"
-                " GROUP BY ALL)"
+                " GROUP BY ALL)",
+                names,
             )
     return found
 
@@ -300,7 +321,7 @@ def _late_rows(group: Sequence[Source], layout: str, register: Register) -> str:
     stream = "_stream, _n, key"
     if layout == "objects":
         return (
-            f"SELECT _run, {stream}, NULL::DOUBLE AS d, NULL::BIGINT AS q,"
+            f"SELECT _uid, {stream}, NULL::DOUBLE AS d, NULL::BIGINT AS q,"
             f" NULL::BOOLEAN AS b, json AS s FROM {relation}"
             " WHERE kind = 'value' AND json <> 'null'"
         )
@@ -310,7 +331,7 @@ def _late_rows(group: Sequence[Source], layout: str, register: Register) -> str:
         for c, kind in (("d", "DOUBLE"), ("q", "BIGINT"), ("b", "BOOLEAN"),
                         ("s", "VARCHAR"))
     )  # fmt: skip
-    return f"SELECT _run, {stream}, {columns} FROM {relation}"
+    return f"SELECT _uid, {stream}, {columns} FROM {relation}"
 
 
 _SQL_TYPES = {"d": "DOUBLE", "q": "BIGINT", "b": "BOOLEAN", "s": "VARCHAR"}
@@ -334,8 +355,7 @@ def _history_branch(
     codes: Mapping[str, set[str]],
     titles: Mapping[str, str],
     register: Register,
-    files: bool,
-    joined: Late,
+    late: _Late | None,
 ) -> str:
     relation = _relation(group, register)
     columns: dict[str, list[str]] = {}
@@ -347,22 +367,21 @@ def _history_branch(
                     known = columns.setdefault(key, [])
                     if column not in known:
                         known.append(column)
-    late = joined.get(files)
-    if late is not None:
-        keys = {key for key in codes if quoted("late " + key) in late}
-        for key in keys:
-            columns.setdefault(key, []).append(f"l.{quoted('late ' + key)}")
+    table = group[0].table
+    join = ""
+    # Plain inline logs hold nothing late, and do not say which log row is which.
+    if late is not None and (table is None or "_stream" in table.column_names):
+        join = f" LEFT JOIN {late.relation} l USING (_uid, _stream, _n)"
+        for key, name in late.columns.items():
+            columns.setdefault(key, []).append(f"l.{name}")
     shown = "".join(
         f", {_united(found, _type_of(codes[key]))} AS {quoted(titles[key])}"
         for key, found in columns.items()
         if codes.get(key)
     )
-    join = ""
-    if late is not None:
-        join = f" LEFT JOIN {late} l USING (_run, _stream, _n)"
     return (
-        "SELECT r.run, r.project, _step AS step, _ts AS ts, _writer AS writer"
-        f"{shown} FROM {relation} w{join} LEFT JOIN {RUNS} r ON r.uid = _run"
+        f"SELECT _run AS run, {literal(group[0].project)} AS project, _step AS step,"
+        f" _ts AS ts, _writer AS writer{shown} FROM {relation} w{join}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NewType, TypeAlias
+from typing import Any, Literal, NamedTuple, NewType, TypeAlias
 
 JSONValue: TypeAlias = Any
 """A value that JSON can hold: None, bool, int, float, str, list or dict of these."""
@@ -71,6 +71,13 @@ class Location:
 
     path: Path
     reason: str
+
+
+class RunRef(NamedTuple):
+    """How sealed rows name their run: its uid, by which they are sorted, and its id."""
+
+    uid: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)

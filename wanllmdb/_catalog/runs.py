@@ -265,6 +265,19 @@ def find_newest_dead(
     return None if row is None else _record(row)
 
 
+def running(
+    connection: sqlite3.Connection, project: str | None = None
+) -> list[RunRecord]:
+    """The runs in state running, of one project or of all, the newest first."""
+    rows = connection.execute(
+        # A literal, for the partial index to be used.
+        f"{_SELECT} WHERE run.state = 'running' AND run.deleted_us IS NULL"
+        " AND (?1 IS NULL OR project.name = ?1) ORDER BY run.started_us DESC",
+        (None if project is None else _names.lookup(project),),
+    )
+    return [_record(row) for row in rows.fetchall()]
+
+
 def count(connection: sqlite3.Connection) -> tuple[int, int, int]:
     """(all runs, those running, those in the trash)."""
     row = connection.execute(

@@ -300,18 +300,21 @@ CREATE TABLE part_key (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX part_by_key ON part_key (key, part_id);
 
--- The logs of small runs that ended: segments as they were, byte for byte. `plain`: one
--- stream of rows of one shape whose steps rise, from byte `frames_at` on.
+-- The logs of small runs that ended: segments as they were, byte for byte. `plain`: the
+-- run's only rows, of one shape, one after the other, and their steps rise.
 CREATE TABLE inline_log (
     run_id    INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
     token     TEXT NOT NULL,
     kind      TEXT NOT NULL,
     seq       INTEGER NOT NULL,
+    epoch     INTEGER NOT NULL,
+    rows      INTEGER NOT NULL,
     crc       INTEGER NOT NULL,
     plain     INTEGER NOT NULL,
     data      BLOB NOT NULL,
     CONSTRAINT inline_log_once PRIMARY KEY (run_id, token, kind, seq)
 ) STRICT;
+CREATE INDEX inline_by_kind ON inline_log (kind, run_id, plain);
 
 -- How far a stream is sealed: up to byte `bytes` of segment `seq`, `rows` rows in all.
 CREATE TABLE watermark (
@@ -335,4 +338,7 @@ CREATE TABLE retired (
     CONSTRAINT retired_kind_known CHECK (kind IN ('part', 'log'))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX retired_by_time ON retired (due_us);
+
+-- Every list asks first for runs whose writers may have died.
+CREATE INDEX run_running ON run (started_us) WHERE state = 'running';
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from wanllmdb import _clock
 from wanllmdb.types import Kind, StreamIdentity
@@ -93,6 +93,11 @@ class RunShare:
     epoch_max: int
     plain: bool
 
+    @property
+    def end(self) -> int:
+        """The row after its last one."""
+        return self.row_first + self.rows
+
 
 @dataclass(frozen=True, slots=True)
 class NewPart:
@@ -115,6 +120,8 @@ class InlineSegment:
     token: str
     kind: Kind
     seq: int
+    epoch: int
+    rows: int
     crc: int
     plain: bool
     data: bytes
@@ -225,8 +232,11 @@ def add_inline(
 ) -> None:
     """Take small segments into the Catalog."""
     connection.executemany(
-        "INSERT INTO inline_log VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(pk, s.token, s.kind, s.seq, s.crc, s.plain, s.data) for s in segments],
+        "INSERT INTO inline_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (pk, s.token, s.kind, s.seq, s.epoch, s.rows, s.crc, s.plain, s.data)
+            for s in segments
+        ],
     )
 
 
@@ -375,27 +385,45 @@ def waiting(connection: sqlite3.Connection, project: str) -> tuple[int, int]:
     return parts, inline
 
 
-def inline_runs(connection: sqlite3.Connection, project: str) -> list[tuple[int, str]]:
-    """(key, uid) of the ended runs of a project whose logs are inline."""
+class InlineRow(NamedTuple):
+    """An inline segment of a run that ended, and whose it is."""
+
+    run: int
+    uid: str
+    run_id: str
+    rowid: int
+    token: str
+    kind: str
+    plain: int
+
+
+def inline_rows(connection: sqlite3.Connection, project: str) -> list[InlineRow]:
+    """The inline segments of the ended runs of a project, named by its uid."""
     rows = connection.execute(
-        "SELECT DISTINCT run.id, run.uid FROM inline_log JOIN run"
-        " ON run.id = inline_log.run_id JOIN project ON project.id = run.project_id"
-        " WHERE project.uid = ? AND run.state != 'running' ORDER BY run.id",
+        "SELECT run.id, run.uid, run.run_id, inline_log.rowid, token, kind, plain"
+        " FROM inline_log JOIN run ON run.id = inline_log.run_id"
+        " JOIN project ON project.id = run.project_id"
+        " WHERE project.uid = ? AND run.state != 'running'"
+        " ORDER BY run.uid, token, kind, seq",
         (project,),
     )
-    return [(pk, uid) for pk, uid in rows]
+    return [InlineRow._make(row) for row in rows.fetchall()]
 
 
-def parts_of(
-    connection: sqlite3.Connection, pk: int, layout: str | None = None
-) -> set[int]:
-    """The parts that hold rows of a run, of one layout or of all."""
+def parts_by_run(
+    connection: sqlite3.Connection, project: str
+) -> dict[int, dict[int, str]]:
+    """The parts, and their layouts, that hold rows of each run of a project."""
     rows = connection.execute(
-        "SELECT part_id FROM part_run JOIN part ON part.id = part_run.part_id"
-        " WHERE run_id = ? AND coalesce(? = layout, 1)",
-        (pk, layout),
+        "SELECT run_id, part_id, layout FROM part_run"
+        " JOIN part ON part.id = part_run.part_id"
+        " JOIN project ON project.id = part.project_id WHERE project.uid = ?",
+        (project,),
     )
-    return {row[0] for row in rows}
+    found: dict[int, dict[int, str]] = {}
+    for pk, part, layout in rows.fetchall():
+        found.setdefault(pk, {})[part] = layout
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,3 +466,13 @@ def run_bytes(connection: sqlite3.Connection) -> dict[int, int]:
     for pk, size in inline:
         found[pk] = found.get(pk, 0) + size
     return found
+
+
+def uids(connection: sqlite3.Connection, project: str) -> dict[int, str]:
+    """The uid of each run of a project, which is named by its uid."""
+    rows = connection.execute(
+        "SELECT run.id, run.uid FROM run JOIN project ON project.id = run.project_id"
+        " WHERE project.uid = ?",
+        (project,),
+    )
+    return dict(rows.fetchall())

@@ -31,8 +31,8 @@ METADATA = b"wanllmdb"
 ROW_GROUP = 122_880
 """Rows of a row group, DuckDB's own size."""
 
-_STATISTICS = ("_run", "_step", "_ts")
-_NAMES = ("_run", "_stream", "_writer", "key", "kind", "stream", "level")
+_STATISTICS = ("_uid", "_run", "_step", "_ts")
+_NAMES = ("_uid", "_run", "_stream", "_writer", "key", "kind", "stream", "level")
 """Columns of few different texts."""
 
 _PLACES: tuple[str, ...] = ("_step", "_ts", "_epoch", "_stream", "_n", "_writer")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wanllmdb import _json
 from wanllmdb._metrics.arrow import array, coded, numbers, texts
@@ -22,12 +22,14 @@ from wanllmdb._metrics.columns import (
     listed,
 )
 from wanllmdb._metrics.decode import Segment, SummaryWrite
-from wanllmdb.types import StreamIdentity
+from wanllmdb.types import RunRef, StreamIdentity
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from wanllmdb._metrics.columns import Ints
+
+N = TypeVar("N", str, RunRef)
 
 WIDE_KEYS = 256
 """Keys that get columns of their own in a wide part."""
@@ -35,7 +37,7 @@ WIDE_KEYS = 256
 SPARSE = 20
 """A key that fewer than one row in so many has, is tall."""
 
-HEADS = ("_run", "_step", "_ts", "_epoch", "_stream", "_n", "_writer")
+HEADS = ("_uid", "_run", "_step", "_ts", "_epoch", "_stream", "_n", "_writer")
 """The columns of every sealed table: which log row it is."""
 
 VALUE, SUMMARY, EDIT = "value", "summary", "edit"
@@ -61,7 +63,7 @@ class Table:
 class _Piece:
     """Rows of one stream of one run."""
 
-    run: str
+    run: RunRef
     identity: StreamIdentity
     block: ColumnRows
 
@@ -70,7 +72,7 @@ class _Piece:
 class _Write:
     """What was written into the summary of a run."""
 
-    run: str
+    run: RunRef
     identity: StreamIdentity
     kind: str
     write: SummaryWrite
@@ -89,13 +91,13 @@ class Batch:
     _writes: list[_Write] = field(default_factory=list)
 
     def add(
-        self, run: str, identity: StreamIdentity, segment: Segment, kind: str
+        self, run: RunRef, identity: StreamIdentity, segment: Segment, kind: str
     ) -> None:
         """Take the rows and writes of a segment.
 
         Args:
-            run: The run's uid.
-            identity: Whose they are.
+            run: Whose they are.
+            identity: Which stream's.
             segment: Decoded.
             kind: `SUMMARY` or `EDIT`, for what was written into the summary.
         """
@@ -106,7 +108,7 @@ class Batch:
             if write.values  # an empty one leaves no row
         ]
 
-    def add_rows(self, run: str, writer: str, rows: ColumnRows) -> None:
+    def add_rows(self, run: RunRef, writer: str, rows: ColumnRows) -> None:
         """Take rows that are merged already: they have no stream any more."""
         identity = StreamIdentity("", 0, writer)
         self._pieces.append(_Piece(run, identity, rows))
@@ -127,7 +129,7 @@ class Batch:
         return made
 
 
-def _numbered(names: Iterable[str]) -> dict[str, int]:
+def _numbered(names: Iterable[N]) -> dict[N, int]:
     return {name: number for number, name in enumerate(sorted(set(names)))}
 
 
@@ -142,7 +144,7 @@ class _Rows:
         import numpy as np
 
         self._pieces = pieces
-        uids = _numbered(piece.run for piece in pieces)
+        refs = _numbered(piece.run for piece in pieces)
         tokens = _numbered(piece.identity.token for piece in pieces)
         writers = _numbered(piece.identity.writer for piece in pieces)
 
@@ -160,7 +162,7 @@ class _Rows:
         steps = joined(piece.block.steps for piece in pieces)
         times = joined(piece.block.times for piece in pieces) // 1000
         ordinals = joined(piece.block.ordinals for piece in pieces)
-        runs = repeated(uids[piece.run] for piece in pieces)
+        runs = repeated(refs[piece.run] for piece in pieces)
         epochs = repeated(piece.identity.epoch for piece in pieces)
         streams = repeated(tokens[piece.identity.token] for piece in pieces)
         order = np.lexsort((ordinals, streams, times, epochs, runs))
@@ -170,7 +172,7 @@ class _Rows:
         self.ordinals, self.epochs = ordinals[order], epochs[order]
         self._streams, self.runs = streams[order], runs[order]
         self._writers = repeated(writers[p.identity.writer] for p in pieces)[order]
-        self._uids, self._tokens, self._names = list(uids), list(tokens), list(writers)
+        self._refs, self._tokens, self._names = list(refs), list(tokens), list(writers)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -184,7 +186,8 @@ class _Rows:
             return values if at is None else values[at]
 
         return {
-            "_run": coded(some(self.runs), self._uids),
+            "_uid": coded(some(self.runs), [ref.uid for ref in self._refs]),
+            "_run": coded(some(self.runs), [ref.id for ref in self._refs]),
             "_step": array(some(self.steps)),
             "_ts": array(some(self.times), None, pa.timestamp("ms", "UTC")),
             "_epoch": array(some(self.epochs).astype(np.int32)),
@@ -330,7 +333,7 @@ def _objects(
     values = values.append_column("json", texts(held)).take(array(order))
     table = pa.concat_tables([_plain(values), _plain(_written(writes))])
     if writes:  # by run, as every part is
-        table = table.take(array(np.argsort(_codes(table["_run"]), kind="stable")))
+        table = table.take(array(np.argsort(_codes(table["_uid"]), kind="stable")))
     return Table("objects", table, _columns_of(found, {key: key for key, _ in found}))
 
 
@@ -347,7 +350,8 @@ def _written(writes: Sequence[_Write]) -> pa.Table:
     items = [item for item, _, _ in rows]
     times = [item.write.time_us // 1000 for item in items]
     return pa.table({
-        "_run": texts([item.run for item in items]),
+        "_uid": texts([item.run.uid for item in items]),
+        "_run": texts([item.run.id for item in items]),
         "_step": pa.nulls(len(rows), pa.int64()),
         "_ts": array(np.array(times, np.int64), None, pa.timestamp("ms", "UTC")),
         "_epoch": array(np.array([i.identity.epoch for i in items], np.int32)),
