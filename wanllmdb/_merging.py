@@ -110,7 +110,11 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
         held = sealed.parts_by_run(catalog.reader, uid)
         chosen = _chosen(facts, shares, held)
         inline = _decoded(catalog, uid, {fact.part for fact in chosen}, held)
-        if len(chosen) + len(inline.runs) < 2:
+        layouts = [fact.layout for fact in chosen]
+        layouts += {table.layout for table, _ in inline.tables}
+        # A part of which there is no other is not written again.
+        chosen = [fact for fact in chosen if layouts.count(fact.layout) > 1]
+        if not chosen and len(inline.runs) < 2:
             return False
         sources: dict[str, list[_Source]] = {}
         target = compactor.root / _layout.PARTS / uid
