@@ -408,7 +408,10 @@ class Compactor:
             path.unlink(missing_ok=True)
         uid = runs.project_uid(self._catalog.reader, project)
         found = list((self.root / _layout.PARTS / uid).glob(f"{owner}-*.parquet"))
-        known = sealed.part_names(self._catalog.reader, uid) if found else set()
+        reader = self._catalog.reader
+        known = set()
+        if found:  # what was replaced is still read: by a query, by a backup
+            known = sealed.part_names(reader, uid) | sealed.retired_names(reader)
         for path in found:
             if path.name not in known:
                 path.unlink(missing_ok=True)
