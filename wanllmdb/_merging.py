@@ -205,7 +205,7 @@ def _decoded(
         decoded = decode.decode(data, row.token, 0, mark.identity)
         batch.add(ref, mark.identity, decoded, written_by(kind))
     tables = [
-        (table, _shares(table.arrow, numbers))
+        (table, _shares(table, numbers))
         for batch in batches.values()
         for table in batch.tables()
     ]
@@ -233,12 +233,13 @@ def _plain_shares(plain: PlainTable, keys: Mapping[str, int]) -> dict[int, RunSh
     return found
 
 
-def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
+def _shares(made: Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
     """Which rows of a table that is in order of runs are whose."""
     import numpy as np
 
     from wanllmdb._metrics.arrow import numbers
 
+    table = made.arrow
     column = table["_uid"].combine_chunks()
     if not hasattr(column, "dictionary"):
         column = column.dictionary_encode()
@@ -248,7 +249,7 @@ def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
     found = {}
     for first, end in pairwise(edges):
         pk = keys[names[codes[first]]]
-        found[pk] = share_of(table.slice(first, end - first), pk, first)
+        found[pk] = share_of(table.slice(first, end - first), pk, first, made.layout)
     return found
 
 
@@ -276,7 +277,7 @@ def _written(
     schema = _schema(sources, columns)
     shares: list[RunShare] = []
     described = Table(layout, schema.empty_table(), columns)
-    pieces = _buffered(_by_run(order, sources, columns, schema, shares))
+    pieces = _buffered(_by_run(order, sources, described, shares))
     target = compactor.root / _layout.PARTS / owner
     done = parts.write(pieces, described, target, compactor.root / _layout.TMP, owner)
     rows = sum(share.rows for share in shares)
@@ -286,8 +287,7 @@ def _written(
 def _by_run(
     order: Sequence[int],
     sources: Sequence[_Source],
-    columns: Mapping[str, tuple[str, str]],
-    schema: pa.Schema,
+    described: Table,
     shares: list[RunShare],
 ) -> Iterator[pa.Table]:
     """The rows of each run, from all sources; what is whose goes to `shares`.
@@ -297,6 +297,7 @@ def _by_run(
     import pyarrow as pa
 
     start = 0
+    columns, schema = described.columns, described.arrow.schema
     holders: dict[int, list[_Source]] = {}
     for source in sources:
         for pk in source.shares:
@@ -317,10 +318,10 @@ def _by_run(
                 for source in held
             )
             by = [(name, "ascending") for name in ("_epoch", "_ts", "_stream", "_n")]
-            if "key" in schema.names and "kind" not in schema.names:
+            if described.layout == "tall":
                 by.insert(0, ("key", "ascending"))
             table = table.sort_by(by)
-            shares.append(share_of(_coded(table), pk, start))
+            shares.append(share_of(_coded(table), pk, start, described.layout))
             start += table.num_rows
         yield table
 

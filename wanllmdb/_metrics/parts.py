@@ -95,7 +95,7 @@ def _write_parquet(tables: Iterator[pa.Table], described: Table, path: Path) -> 
     })  # fmt: skip
     schema = described.arrow.schema
     fields = {field.name: str(field.type) for field in schema}
-    texts = [n for n, kind in fields.items() if n in _NAMES or "string" in kind]
+    texts = [name for name, kind in fields.items() if "string" in kind]
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with (
         os.fdopen(fd, "wb") as file,
