@@ -79,9 +79,12 @@ class Segments:
             view = View(self)
             try:
                 result = compute(view)
-            except (FileNotFoundError, Moved):
+            except Moved:
+                continue
+            except (FileNotFoundError, CorruptPartError) as error:
+                # A part that was merged away, or an inline log whose row is another's.
                 if view.holds():
-                    raise
+                    raise _as_ours(error) from error
                 continue
             if view.holds():
                 return result
@@ -253,6 +256,15 @@ class View:
             path = self._source.parts / part.path
             self._late[place] = list(read(path, part.row_first, part.rows, keys))
         return self._late[place]
+
+
+def _as_ours(error: FileNotFoundError | CorruptPartError) -> CorruptPartError:
+    if isinstance(error, CorruptPartError):
+        return error
+    name = Path(str(error.filename)).name
+    return CorruptPartError(
+        f"{name} is missing.", hint="A backup may have it.", part=name
+    )
 
 
 def _refuse_quarantined(part: PartRows) -> None:
