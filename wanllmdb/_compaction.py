@@ -129,7 +129,7 @@ class Compactor:
         """Take small logs into the Catalog, inside the transaction of the end."""
         sealed.add_inline(connection, record.pk, inline.segments)
         sealed.set_watermarks(connection, record.pk, inline.marks)
-        sealed.retire(connection, f"{_layout.LIVE}/{record.uid}", "log")
+        self._retire_log(connection, record)
 
     def seal(self, record: RunRecord, limit: int | None = None) -> int:
         """Seal what of a run's log nobody writes any more.
@@ -148,6 +148,8 @@ class Compactor:
             ended = now.state is not State.RUNNING
             pending = self._pending(now, None, ended=ended)
             size = sum(path.stat().st_size for item in pending for path in item.paths)
+            if not size and ended:  # killed right after it was sealed?
+                self._give_up_log(now, anew=False)
             if not size or (limit is not None and size > limit):
                 return 0
             if ended:
@@ -277,8 +279,13 @@ class Compactor:
         with suppress(FileExistsError):
             os.link(path, trash / path.name)
 
-    def _give_up_log(self, record: RunRecord) -> None:
-        """Note that a run's directory may go, if all that is in it is sealed."""
+    def _give_up_log(self, record: RunRecord, *, anew: bool = True) -> None:
+        """Note that a run's directory may go, if all that is in it is sealed.
+
+        Args:
+            record: The run.
+            anew: Whether its time begins anew where that is noted already.
+        """
         view = self._logs.view()
         if any(
             stored.paths
@@ -289,11 +296,17 @@ class Compactor:
         directory = self._logs.directory(record.uid)
         if not directory.is_dir():
             return
+        place = f"{_layout.LIVE}/{record.uid}"
+        if anew or not sealed.is_retired(self._catalog.reader, place):
+            with self._catalog.transaction(durable=False) as connection:
+                self._retire_log(connection, record)
+
+    def _retire_log(self, connection: Any, record: RunRecord) -> None:
+        """A dead writer's log stays longer: it may live after all."""
         crashed = record.state is State.CRASHED
         after = FENCE_US if crashed else sealed.GRACE_US
-        with self._catalog.transaction(durable=False) as connection:
-            place = f"{_layout.LIVE}/{record.uid}"
-            sealed.retire(connection, place, "log", after)
+        place = f"{_layout.LIVE}/{record.uid}"
+        sealed.retire(connection, place, "log", after)
 
     # Removing what was replaced
 

@@ -264,6 +264,12 @@ def retire(
     )
 
 
+def is_retired(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether a file is given up already."""
+    row = connection.execute("SELECT 1 FROM retired WHERE path = ?", (path,)).fetchone()
+    return row is not None
+
+
 def retire_parts(connection: sqlite3.Connection, parts: Iterable[int]) -> None:
     """Give up parts whose rows stand in others now."""
     for part in parts:
