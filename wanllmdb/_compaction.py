@@ -324,10 +324,14 @@ class Compactor:
         if lock is None:  # a backup is copying what may go, or nothing may
             return 0
         with lock:
-            gone = [path for path, kind in found if self._remove(path, kind)]
+            judged = [(*item, self._remove(*item)) for item in found]
             with self._catalog.transaction(durable=False) as connection:
-                sealed.forget_retired(connection, [path for path, _ in found])
-        return len(gone)
+                for path, kind, removed in judged:
+                    if removed is None:  # it could not be removed now
+                        sealed.retire(connection, path, kind)
+                    else:
+                        sealed.forget_retired(connection, [path])
+        return sum(removed is True for _, _, removed in judged)
 
     @property
     def sweep_lock(self) -> Path:
@@ -348,7 +352,11 @@ class Compactor:
                 if size:
                     yield record, size
 
-    def _remove(self, place: str, kind: str) -> bool:
+    def _remove(self, place: str, kind: str) -> bool | None:
+        """Whether a path was removed, or is needed again; None if it was not possible.
+
+        A directory that holds what is not stored elsewhere is needed.
+        """
         path = self.root / place
         try:
             if kind == "part" or path.suffix == ".wlog":
@@ -357,14 +365,18 @@ class Compactor:
             return self._remove_log(path)
         except OSError as error:
             self._debug.survived(f"removing {place}", error)
-            return False
+            return None
 
-    def _remove_log(self, directory: Path) -> bool:
+    def _remove_log(self, directory: Path) -> bool | None:
         """Remove a run's directory, unless something in it is needed again."""
         uid = directory.name
+        if not directory.is_dir():
+            return True
         with self.alone(uid) as mine:
+            if not mine:
+                return None
             pk = runs.find_uid(self._catalog.reader, uid)
-            if not mine or pk is None:
+            if pk is None:
                 return False
             # Listed first: what is made after that is not touched, and rmdir refuses a
             # directory that holds something. A run that is resumed just now puts its
