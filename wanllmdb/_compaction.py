@@ -490,8 +490,8 @@ def _new_batch(layout: str) -> Batch:
 def _mark_of(item: _Pending, path: Path, decoded: decode.Segment) -> Watermark:
     parsed = segment.parse_file_name(path.name)
     assert parsed is not None
-    size = path.stat().st_size
-    return Watermark(item.identity, item.kind, parsed[2], size, decoded.rows)
+    # Not what the file has now: whoever writes it may have gone on since.
+    return Watermark(item.identity, item.kind, parsed[2], decoded.size, decoded.rows)
 
 
 def _last_of_each(marks: Sequence[Watermark]) -> list[Watermark]:
@@ -504,7 +504,7 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
     for path, decoded in zip(
         item.paths, decode.read_stream(item.paths, item.identity, rows), strict=False
     ):
-        data = path.read_bytes()
+        data = path.read_bytes()[: decoded.size]
         mark = _mark_of(item, path, decoded)
         plain = (
             alone
