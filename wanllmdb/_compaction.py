@@ -525,7 +525,9 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
 
 def _is_plain(data: bytes, decoded: decode.Segment) -> bool:
     """Whether a segment is one stretch of rows of one shape, whose steps rise."""
-    if decoded.objects or decoded.damage or len(decoded.shaped) != 1:
+    if decoded.objects or decoded.summaries or decoded.damage:
+        return False
+    if len(decoded.shaped) != 1:
         return False
     block = decoded.shaped[0]
     start = segment.HEADER_BYTES + len(block.shape.definition())

@@ -225,6 +225,12 @@ def set_watermarks(
             for m in marks
         ],
     )  # fmt: skip
+    # A run that went on has other rows than those of its first, plain log.
+    connection.execute(
+        "UPDATE inline_log SET plain = 0 WHERE run_id = ? AND plain"
+        " AND (SELECT count(*) FROM watermark WHERE run_id = ? AND kind = ?) > 1",
+        (pk, pk, Kind.METRICS),
+    )
 
 
 def add_inline(
