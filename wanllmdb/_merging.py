@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from wanllmdb import _layout
 from wanllmdb._catalog import overview, runs, sealed
@@ -25,6 +26,7 @@ from wanllmdb._compaction import (
 )
 from wanllmdb._metrics import decode
 from wanllmdb._segments import Moved
+from wanllmdb.errors import CorruptPartError
 from wanllmdb.types import Kind, RunRef
 
 if TYPE_CHECKING:
@@ -202,6 +204,11 @@ def _decoded(
         if data is None or mark is None:
             raise Moved
         batch = batches.setdefault(layout_of(kind), Batch(layout_of(kind)))
+        if crc32(data) != row.crc:
+            raise CorruptPartError(
+                f"The Catalog's copy of the log of run {ref.id} is damaged.",
+                hint="Restore a backup.", run=ref.id,
+            )  # fmt: skip
         decoded = decode.decode(data, row.token, 0, mark.identity)
         batch.add(ref, mark.identity, decoded, written_by(kind))
     tables = [
@@ -458,6 +465,14 @@ def _put(
                 now.setdefault(row.run, set()).add(row.rowid)
             if any(now.get(pk, held) != held for pk, held in inline.runs.items()):
                 raise Moved
+            # A log that went on was sealed into a further part, which comes after.
+            taken = {fact.part for fact in old}
+            now_in = sealed.parts_by_run(connection, target.name)
+            for part in new:
+                for share in part.shares:
+                    held_in = now_in.get(share.run, {}).items()
+                    if any(p not in taken and k == part.layout for p, k in held_in):
+                        raise Moved
             alive = sealed.uids(connection, target.name)
             for part in new:
                 shares = [share for share in part.shares if share.run in alive]

@@ -407,12 +407,14 @@ class InlineRow(NamedTuple):
     token: str
     kind: str
     plain: int
+    crc: int
 
 
 def inline_rows(connection: sqlite3.Connection, project: str) -> list[InlineRow]:
     """The inline segments of the ended runs of a project, named by its uid."""
     rows = connection.execute(
-        "SELECT run.id, run.uid, run.run_id, inline_log.rowid, token, kind, plain"
+        "SELECT run.id, run.uid, run.run_id, inline_log.rowid, token, kind, plain,"
+        " crc"
         " FROM inline_log JOIN run ON run.id = inline_log.run_id"
         " JOIN project ON project.id = run.project_id"
         " WHERE project.uid = ? AND run.state != 'running'"
