@@ -32,6 +32,12 @@ R = TypeVar("R")
 LAYOUTS = {Kind.METRICS: "wide", Kind.SYSTEM: "system", Kind.CONSOLE: "console"}
 """The layout of the parts that hold a kind's rows."""
 
+_HOLDERS = {
+    Kind.METRICS: ("wide", "tall", "objects"), Kind.EDITS: ("objects",),
+    Kind.SYSTEM: ("system",), Kind.CONSOLE: ("console",),
+}  # fmt: skip
+"""The layouts of all parts that hold something of a kind."""
+
 CACHED_ROWS = 1_000_000
 """Rows of parts that a view keeps, so that each is read once for all its streams."""
 
@@ -166,8 +172,10 @@ class View:
         token, epoch = mark.identity.token, mark.identity.epoch
         found = self.sealed(pk)
         parts = [p for p in found.parts if p.epoch_min <= epoch <= p.epoch_max]
+        wanted = _HOLDERS.get(mark.kind, ())
         for part in parts:
-            _refuse_quarantined(part)
+            if part.layout in wanted:
+                _refuse_quarantined(part)
         late = self._late_cells(pk, parts, mark, keys)
         for part in parts:
             if part.layout != LAYOUTS.get(mark.kind):
