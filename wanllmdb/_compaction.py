@@ -27,6 +27,7 @@ from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import decode, segment
 from wanllmdb._runlog import RunLogs
 from wanllmdb._segments import LAYOUTS
+from wanllmdb.errors import RunNotFoundError
 from wanllmdb.types import Kind, RunRecord, RunRef, State, StreamIdentity
 
 if TYPE_CHECKING:
@@ -346,11 +347,14 @@ class Compactor:
         """
         for uid in sorted(path.name for path in (self.root / _layout.LIVE).iterdir()):
             pk = runs.find_uid(self._catalog.reader, uid)
-            if pk is not None:
-                record = runs.read(self._catalog.reader, pk)
-                size = self.seal(record)
-                if size:
-                    yield record, size
+            try:
+                record = None if pk is None else runs.read(self._catalog.reader, pk)
+                size = 0 if record is None else self.seal(record)
+            except (RunNotFoundError, FileNotFoundError) as error:  # purged meanwhile
+                self._debug.survived(f"compaction of {uid}", error)
+                continue
+            if record is not None and size:
+                yield record, size
 
     def _remove(self, place: str, kind: str) -> bool | None:
         """Whether a path was removed, or is needed again; None if it was not possible.
