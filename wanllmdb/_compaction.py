@@ -121,9 +121,13 @@ class Compactor:
         for layout in {layout_of(item.kind) for item in pending}:
             items = [item for item in pending if layout_of(item.kind) == layout]
             size = sum(path.stat().st_size for item in items for path in item.paths)
-            if size <= INLINE_BYTES and all(item.closed for item in items):
-                for item in items:
-                    _take_inline(found, item, alone=len(items) == 1)
+            if size > INLINE_BYTES or not all(item.closed for item in items):
+                continue
+            taken = Inline()
+            alone = len(items) == 1
+            if all(_take_inline(taken, item, alone=alone) for item in items):
+                found.segments += taken.segments
+                found.marks += taken.marks
         return found
 
     def put_inline(self, connection: Any, record: RunRecord, inline: Inline) -> None:
@@ -503,11 +507,14 @@ def _last_of_each(marks: Sequence[Watermark]) -> list[Watermark]:
     return list(found.values())
 
 
-def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
+def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> bool:
+    """Take a stream; False where it is damaged: it is sealed, and kept in the trash."""
     rows = item.mark.rows if item.mark else 0
     for path, decoded in zip(
         item.paths, decode.read_stream(item.paths, item.identity, rows), strict=False
     ):
+        if not all(damage.torn for damage in decoded.damage):
+            return False
         data = path.read_bytes()[: decoded.size]
         mark = _mark_of(item, path, decoded)
         plain = (
@@ -525,6 +532,7 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
         )  # fmt: skip
         found.marks.append(mark)
     found.marks = _last_of_each(found.marks)
+    return True
 
 
 def _is_plain(data: bytes, decoded: decode.Segment) -> bool:
