@@ -122,7 +122,7 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
         target = compactor.root / _layout.PARTS / uid
         for fact in chosen:
             own = {share.run: share for share in shares[fact.part]}
-            columns = _columns(target / fact.name)
+            columns = _columns(target, fact)
             sources.setdefault(fact.layout, []).append(
                 _Source(columns, own, path=target / fact.name)
             )
@@ -260,9 +260,21 @@ def _shares(made: Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
     return found
 
 
-def _columns(path: Path) -> dict[str, tuple[str, str]]:
+def _columns(target: Path, fact: PartFacts) -> dict[str, tuple[str, str]]:
+    """The columns of a part whose every byte is what was sealed.
+
+    Its pages have checksums, its description has none: merged, damage would get a
+    digest of its own, and never be found.
+    """
     from wanllmdb._metrics import parts
 
+    path = target / fact.name
+    if parts.digest_of(path) != fact.digest:
+        raise CorruptPartError(
+            f"{fact.name} is damaged.",
+            hint="`wanllmdb store verify` sets it aside; a backup may have it whole.",
+            part=fact.name,
+        )
     return parts.described(path)
 
 

@@ -347,6 +347,7 @@ class PartFacts:
     layout: str
     bytes: int
     rows: int
+    digest: str
     merged: bool
 
 
@@ -361,7 +362,7 @@ def mergeable(
         limit: Bytes.
     """
     rows = connection.execute(
-        "SELECT part.id, part.name, layout, bytes, rows, merged FROM part"
+        "SELECT part.id, part.name, layout, bytes, rows, digest, merged FROM part"
         " JOIN project ON project.id = part.project_id"
         " WHERE project.uid = ? AND quarantined_us IS NULL AND bytes <= ?"
         " AND NOT EXISTS (SELECT 1 FROM part_run JOIN run ON run.id = part_run.run_id"
@@ -369,7 +370,7 @@ def mergeable(
         " ORDER BY part.bytes, part.id",
         (project, limit),
     ).fetchall()
-    facts = [PartFacts(*[*row[:5], bool(row[5])]) for row in rows]
+    facts = [PartFacts(*[*row[:6], bool(row[6])]) for row in rows]
     shares: dict[int, list[RunShare]] = {}
     for fact in facts:
         found = connection.execute(
