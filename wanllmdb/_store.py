@@ -292,7 +292,9 @@ class Store:
         for project in projects.read_all(self.catalog.reader):
             try:
                 merged = _merging.merge(self.compactor, self.catalog, project.name)
-            except IntegrityError as error:  # the other projects are merged all the same
+            except (
+                IntegrityError
+            ) as error:  # the other projects are merged all the same
                 yield f"cannot merge the parts of project {project.name}: {error}"
                 continue
             if merged:

@@ -148,9 +148,7 @@ def constants_set(constants: Mapping[str, int]) -> Iterator[None]:
 
 
 def rows_of(run: Any) -> list[dict[str, Any]]:
-    return [
-        {k: v for k, v in row.items() if k[0] != "_"} for row in run.scan_history()
-    ]
+    return [{k: v for k, v in row.items() if k[0] != "_"} for row in run.scan_history()]
 
 
 def seen(api: Any, run: Any) -> dict[str, Any]:

@@ -109,8 +109,10 @@ def read(directory: Path, number: str) -> None:
 def _some(names: list[str], dice: random.Random) -> Iterator[str]:
     for _ in range(5 if names else 0):
         newest = dice.random() < 0.5
-        yield names[-1 - dice.randrange(min(8, len(names)))] if newest else (
-            dice.choice(names)
+        yield (
+            names[-1 - dice.randrange(min(8, len(names)))]
+            if newest
+            else (dice.choice(names))
         )
 
 

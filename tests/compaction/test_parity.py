@@ -44,7 +44,9 @@ VALUES = (
 )
 ROWS = st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=4)
 NUMERIC = st.dictionaries(st.sampled_from(KEYS[:6]), NUMBERS, min_size=1, max_size=3)
-GAUGES = st.dictionaries(st.sampled_from(["cpu", "gpu.0.Util"]), st.floats(), min_size=1)
+GAUGES = st.dictionaries(
+    st.sampled_from(["cpu", "gpu.0.Util"]), st.floats(), min_size=1
+)
 WRITTEN = st.dictionaries(st.sampled_from([*KEYS[:4], "note"]), VALUES, max_size=2)
 ACTIONS = st.one_of(
     st.tuples(st.just("log"), ROWS | NUMERIC, st.none() | st.integers(0, 6)),

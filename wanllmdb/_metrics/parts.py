@@ -129,7 +129,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
         raise CorruptPartError(
             f"{path.name} is damaged: {str(error).splitlines()[0][:200]}.",
             hint="`wanllmdb store verify` sets it aside; a backup may have it whole.",
@@ -196,27 +196,28 @@ def wide_rows(
         rows: How many.
         keys: Metrics wanted; None for all.
     """
-    columns = None
-    if keys is not None:
-        held = described(path)
-        columns = [*_PLACES, *(
-            name + suffix for key in keys if key in held
-            for name in [held[key][0]] for suffix in ("", "#i", "#b", "#s")
-        )]  # fmt: skip
-    table = read_table(path, first, rows, columns)
-    plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
-    found = []
-    for identity, at in _by_stream(table):
-        mine = table if at is None else table.take(array(at))
-        block = _heads(mine)
-        for key, (name, codes) in columns_of(table.schema.metadata).items():
-            for code in codes:
-                column = name if plain else name + SUFFIXES[code]
-                if column in mine.column_names:
-                    cells = _cells(key, code, mine[column])
-                    block.cells += [] if cells is None else [cells]
-        found.append((identity, block))
-    return found
+    with reading(path):
+        columns = None
+        if keys is not None:
+            held = described(path)
+            columns = [*_PLACES, *(
+                name + suffix for key in keys if key in held
+                for name in [held[key][0]] for suffix in ("", "#i", "#b", "#s")
+            )]  # fmt: skip
+        table = read_table(path, first, rows, columns)
+        plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
+        found = []
+        for identity, at in _by_stream(table):
+            mine = table if at is None else table.take(array(at))
+            block = _heads(mine)
+            for key, (name, codes) in columns_of(table.schema.metadata).items():
+                for code in codes:
+                    column = name if plain else name + SUFFIXES[code]
+                    if column in mine.column_names:
+                        cells = _cells(key, code, mine[column])
+                        block.cells += [] if cells is None else [cells]
+            found.append((identity, block))
+        return found
 
 
 def described(path: Path) -> dict[str, tuple[str, str]]:
@@ -282,21 +283,26 @@ def tall_values(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = read_table(path, first, rows)
-    if keys is not None:
-        table = table.filter(pc.is_in(table["key"].cast(pa.string()), texts([*keys])))
-    if not table.num_rows:
-        return
-    groups = _grouped(table, ["key", "_stream"])
-    for (key, token), at in groups:
-        mine = table.take(array(at))
-        ordinals = numbers(mine["_n"])
-        for code, suffix in SUFFIXES.items():
-            if f"value{suffix}" in mine.column_names:
-                cells = _cells(key, code, mine[f"value{suffix}"])
-                if cells is not None:
-                    places = ordinals if cells.rows is None else ordinals[cells.rows]
-                    yield token, cells, np.asarray(places)
+    with reading(path):
+        table = read_table(path, first, rows)
+        if keys is not None:
+            table = table.filter(
+                pc.is_in(table["key"].cast(pa.string()), texts([*keys]))
+            )
+        if not table.num_rows:
+            return
+        groups = _grouped(table, ["key", "_stream"])
+        for (key, token), at in groups:
+            mine = table.take(array(at))
+            ordinals = numbers(mine["_n"])
+            for code, suffix in SUFFIXES.items():
+                if f"value{suffix}" in mine.column_names:
+                    cells = _cells(key, code, mine[f"value{suffix}"])
+                    if cells is not None:
+                        places = (
+                            ordinals if cells.rows is None else ordinals[cells.rows]
+                        )
+                        yield token, cells, np.asarray(places)
 
 
 def object_values(
@@ -306,19 +312,26 @@ def object_values(
     import numpy as np
     import pyarrow.compute as pc
 
-    table = read_table(path, first, rows)
-    table = table.filter(pc.equal(table["kind"].cast("string"), VALUE))
-    for (key, token), at in _grouped(table, ["key", "_stream"]):
-        if keys is not None and key not in keys:
-            continue
-        mine = table.take(array(at))
-        ordinals = numbers(mine["_n"])
-        values = [_json.loads(text) for text in mine["json"].to_pylist()]
-        for code in ("o", "n"):
-            chosen = [i for i, v in enumerate(values) if (v is None) is (code == "n")]
-            if chosen:
-                held = [values[i] for i in chosen]
-                yield token, Cells(key, code, None, held), np.asarray(ordinals[chosen])
+    with reading(path):
+        table = read_table(path, first, rows)
+        table = table.filter(pc.equal(table["kind"].cast("string"), VALUE))
+        for (key, token), at in _grouped(table, ["key", "_stream"]):
+            if keys is not None and key not in keys:
+                continue
+            mine = table.take(array(at))
+            ordinals = numbers(mine["_n"])
+            values = [_json.loads(text) for text in mine["json"].to_pylist()]
+            for code in ("o", "n"):
+                chosen = [
+                    i for i, v in enumerate(values) if (v is None) is (code == "n")
+                ]
+                if chosen:
+                    held = [values[i] for i in chosen]
+                    yield (
+                        token,
+                        Cells(key, code, None, held),
+                        np.asarray(ordinals[chosen]),
+                    )
 
 
 def summary_writes(
@@ -327,15 +340,16 @@ def summary_writes(
     """(stream, `SUMMARY` or `EDIT`, what was written) of an objects part."""
     import pyarrow.compute as pc
 
-    table = read_table(path, first, rows)
-    table = table.filter(pc.not_equal(table["kind"].cast("string"), VALUE))
-    times = table["_ts"].cast("int64").to_pylist()
-    for time_ms, row in zip(
-        times, table.drop_columns(["_ts"]).to_pylist(), strict=True
-    ):
-        identity = StreamIdentity(row["_stream"], row["_epoch"], row["_writer"])
-        values = {row["key"]: _json.loads(row["json"])}
-        yield identity, row["kind"], SummaryWrite(row["_n"], time_ms * 1000, values)
+    with reading(path):
+        table = read_table(path, first, rows)
+        table = table.filter(pc.not_equal(table["kind"].cast("string"), VALUE))
+        times = table["_ts"].cast("int64").to_pylist()
+        for time_ms, row in zip(
+            times, table.drop_columns(["_ts"]).to_pylist(), strict=True
+        ):
+            identity = StreamIdentity(row["_stream"], row["_epoch"], row["_writer"])
+            values = {row["key"]: _json.loads(row["json"])}
+            yield identity, row["kind"], SummaryWrite(row["_n"], time_ms * 1000, values)
 
 
 def _grouped(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[Any, Any]]:
