@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from wanllmdb import _digest, _files, _json
 from wanllmdb._metrics.arrow import array, numbers, texts, valid
@@ -34,6 +36,9 @@ ROW_GROUP = 122_880
 _STATISTICS = ("_uid", "_run", "_step", "_ts")
 _NAMES = ("_uid", "_run", "_stream", "_writer", "key", "kind", "stream", "level")
 """Columns of few different texts."""
+
+_TAIL = Struct("<I4s")
+"""How a Parquet file ends: the length of its description, and a magic word."""
 
 _PLACES: tuple[str, ...] = ("_step", "_ts", "_epoch", "_stream", "_n", "_writer")
 
@@ -60,11 +65,12 @@ def write(
         owner: Whose compaction lock is held: it is in the file's name, so that what an
             interrupted one left behind can be told from what is being written.
     """
-    name = f"{owner}-{os.urandom(8).hex()}.parquet"
-    draft = tmp / name
+    draft = tmp / f"{owner}-{os.urandom(8).hex()}.parquet"
     try:
         _write_parquet(tables, described, draft)
         digest = digest_of(draft)
+        checksum = crc32(_footer(draft))
+        name = f"{owner}-{checksum:08x}{os.urandom(4).hex()}.parquet"
         size = draft.stat().st_size
         draft.chmod(0o400)
         _files.fsync_file(draft)
@@ -177,7 +183,7 @@ def read_table(
 def _opened(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    metadata = pq.read_metadata(path)
+    metadata = _metadata(path)
     held = set(metadata.schema.names)
     return pq.ParquetFile(
         path, metadata=metadata, page_checksum_verification=True,
@@ -226,10 +232,26 @@ def described(path: Path) -> dict[str, tuple[str, str]]:
     Raises:
         CorruptPartError: the file is damaged.
     """
+    with reading(path):
+        return columns_of(_metadata(path).metadata)
+
+
+def _metadata(path: Path) -> Any:
+    """What the file says of itself: Parquet has no checksum for it, its name has one."""
     import pyarrow.parquet as pq
 
-    with reading(path):
-        return columns_of(pq.read_metadata(path).metadata)
+    if path.stem.rpartition("-")[2][:8] != f"{crc32(_footer(path)):08x}":
+        raise ValueError("its description has changed")
+    return pq.read_metadata(path)
+
+
+def _footer(path: Path) -> bytes:
+    """The bytes of a Parquet file that stand behind its pages."""
+    with path.open("rb") as file:
+        file.seek(-_TAIL.size, os.SEEK_END)
+        length, _ = _TAIL.unpack(file.read(_TAIL.size))
+        file.seek(-_TAIL.size - length, os.SEEK_END)
+        return file.read()
 
 
 def _by_stream(table: pa.Table) -> list[tuple[StreamIdentity, Any]]:
