@@ -27,6 +27,7 @@ from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import decode, segment
 from wanllmdb._runlog import RunLogs
 from wanllmdb._segments import LAYOUTS
+from wanllmdb.errors import RunNotFoundError
 from wanllmdb.types import Kind, RunRecord, RunRef, State, StreamIdentity
 
 if TYPE_CHECKING:
@@ -120,16 +121,20 @@ class Compactor:
         for layout in {layout_of(item.kind) for item in pending}:
             items = [item for item in pending if layout_of(item.kind) == layout]
             size = sum(path.stat().st_size for item in items for path in item.paths)
-            if size <= INLINE_BYTES and all(item.closed for item in items):
-                for item in items:
-                    _take_inline(found, item, alone=len(items) == 1)
+            if size > INLINE_BYTES or not all(item.closed for item in items):
+                continue
+            taken = Inline()
+            alone = len(items) == 1
+            if all(_take_inline(taken, item, alone=alone) for item in items):
+                found.segments += taken.segments
+                found.marks += taken.marks
         return found
 
     def put_inline(self, connection: Any, record: RunRecord, inline: Inline) -> None:
         """Take small logs into the Catalog, inside the transaction of the end."""
         sealed.add_inline(connection, record.pk, inline.segments)
         sealed.set_watermarks(connection, record.pk, inline.marks)
-        sealed.retire(connection, f"{_layout.LIVE}/{record.uid}", "log")
+        self._retire_log(connection, record)
 
     def seal(self, record: RunRecord, limit: int | None = None) -> int:
         """Seal what of a run's log nobody writes any more.
@@ -148,6 +153,8 @@ class Compactor:
             ended = now.state is not State.RUNNING
             pending = self._pending(now, None, ended=ended)
             size = sum(path.stat().st_size for item in pending for path in item.paths)
+            if not size and ended:  # killed right after it was sealed?
+                self._give_up_log(now, anew=False)
             if not size or (limit is not None and size > limit):
                 return 0
             if ended:
@@ -254,7 +261,7 @@ class Compactor:
 
         tmp = self.root / _layout.TMP
         done = parts.write(iter([table.arrow]), table, target, tmp, record.uid)
-        share = share_of(table.arrow, table.layout, record.pk, 0)
+        share = share_of(table.arrow, record.pk, 0, table.layout)
         last = max((p.step_max for p in before if p.step_max is not None), default=None)
         after = last is None or share.step_min is None or share.step_min > last
         share = RunShare(
@@ -277,8 +284,13 @@ class Compactor:
         with suppress(FileExistsError):
             os.link(path, trash / path.name)
 
-    def _give_up_log(self, record: RunRecord) -> None:
-        """Note that a run's directory may go, if all that is in it is sealed."""
+    def _give_up_log(self, record: RunRecord, *, anew: bool = True) -> None:
+        """Note that a run's directory may go, if all that is in it is sealed.
+
+        Args:
+            record: The run.
+            anew: Whether its time begins anew where that is noted already.
+        """
         view = self._logs.view()
         if any(
             stored.paths
@@ -289,11 +301,17 @@ class Compactor:
         directory = self._logs.directory(record.uid)
         if not directory.is_dir():
             return
+        place = f"{_layout.LIVE}/{record.uid}"
+        if anew or not sealed.is_retired(self._catalog.reader, place):
+            with self._catalog.transaction(durable=False) as connection:
+                self._retire_log(connection, record)
+
+    def _retire_log(self, connection: Any, record: RunRecord) -> None:
+        """A dead writer's log stays longer: it may live after all."""
         crashed = record.state is State.CRASHED
         after = FENCE_US if crashed else sealed.GRACE_US
-        with self._catalog.transaction(durable=False) as connection:
-            place = f"{_layout.LIVE}/{record.uid}"
-            sealed.retire(connection, place, "log", after)
+        place = f"{_layout.LIVE}/{record.uid}"
+        sealed.retire(connection, place, "log", after)
 
     # Removing what was replaced
 
@@ -311,10 +329,14 @@ class Compactor:
         if lock is None:  # a backup is copying what may go, or nothing may
             return 0
         with lock:
-            gone = [path for path, kind in found if self._remove(path, kind)]
+            judged = [(*item, self._remove(*item)) for item in found]
             with self._catalog.transaction(durable=False) as connection:
-                sealed.forget_retired(connection, [path for path, _ in found])
-        return len(gone)
+                for path, kind, removed in judged:
+                    if removed is None:  # it could not be removed now
+                        sealed.retire(connection, path, kind)
+                    else:
+                        sealed.forget_retired(connection, [path])
+        return sum(removed is True for _, _, removed in judged)
 
     @property
     def sweep_lock(self) -> Path:
@@ -329,13 +351,20 @@ class Compactor:
         """
         for uid in sorted(path.name for path in (self.root / _layout.LIVE).iterdir()):
             pk = runs.find_uid(self._catalog.reader, uid)
-            if pk is not None:
-                record = runs.read(self._catalog.reader, pk)
-                size = self.seal(record)
-                if size:
-                    yield record, size
+            try:
+                record = None if pk is None else runs.read(self._catalog.reader, pk)
+                size = 0 if record is None else self.seal(record)
+            except (RunNotFoundError, FileNotFoundError) as error:  # purged meanwhile
+                self._debug.survived(f"compaction of {uid}", error)
+                continue
+            if record is not None and size:
+                yield record, size
 
-    def _remove(self, place: str, kind: str) -> bool:
+    def _remove(self, place: str, kind: str) -> bool | None:
+        """Whether a path was removed, or is needed again; None if it was not possible.
+
+        A directory that holds what is not stored elsewhere is needed.
+        """
         path = self.root / place
         try:
             if kind == "part" or path.suffix == ".wlog":
@@ -344,14 +373,18 @@ class Compactor:
             return self._remove_log(path)
         except OSError as error:
             self._debug.survived(f"removing {place}", error)
-            return False
+            return None
 
-    def _remove_log(self, directory: Path) -> bool:
+    def _remove_log(self, directory: Path) -> bool | None:
         """Remove a run's directory, unless something in it is needed again."""
         uid = directory.name
+        if not directory.is_dir():
+            return True
         with self.alone(uid) as mine:
+            if not mine:
+                return None
             pk = runs.find_uid(self._catalog.reader, uid)
-            if not mine or pk is None:
+            if pk is None:
                 return False
             # Listed first: what is made after that is not touched, and rmdir refuses a
             # directory that holds something. A run that is resumed just now puts its
@@ -408,7 +441,10 @@ class Compactor:
             path.unlink(missing_ok=True)
         uid = runs.project_uid(self._catalog.reader, project)
         found = list((self.root / _layout.PARTS / uid).glob(f"{owner}-*.parquet"))
-        known = sealed.part_names(self._catalog.reader, uid) if found else set()
+        reader = self._catalog.reader
+        known = set()
+        if found:  # what was replaced is still read: by a query, by a backup
+            known = sealed.part_names(reader, uid) | sealed.retired_names(reader)
         for path in found:
             if path.name not in known:
                 path.unlink(missing_ok=True)
@@ -462,8 +498,8 @@ def _new_batch(layout: str) -> Batch:
 def _mark_of(item: _Pending, path: Path, decoded: decode.Segment) -> Watermark:
     parsed = segment.parse_file_name(path.name)
     assert parsed is not None
-    size = path.stat().st_size
-    return Watermark(item.identity, item.kind, parsed[2], size, decoded.rows)
+    # Not what the file has now: whoever writes it may have gone on since.
+    return Watermark(item.identity, item.kind, parsed[2], decoded.size, decoded.rows)
 
 
 def _last_of_each(marks: Sequence[Watermark]) -> list[Watermark]:
@@ -471,12 +507,15 @@ def _last_of_each(marks: Sequence[Watermark]) -> list[Watermark]:
     return list(found.values())
 
 
-def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
+def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> bool:
+    """Take a stream; False where it is damaged: it is sealed, and kept in the trash."""
     rows = item.mark.rows if item.mark else 0
     for path, decoded in zip(
         item.paths, decode.read_stream(item.paths, item.identity, rows), strict=False
     ):
-        data = path.read_bytes()
+        if not all(damage.torn for damage in decoded.damage):
+            return False
+        data = path.read_bytes()[: decoded.size]
         mark = _mark_of(item, path, decoded)
         plain = (
             alone
@@ -493,11 +532,14 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> None:
         )  # fmt: skip
         found.marks.append(mark)
     found.marks = _last_of_each(found.marks)
+    return True
 
 
 def _is_plain(data: bytes, decoded: decode.Segment) -> bool:
     """Whether a segment is one stretch of rows of one shape, whose steps rise."""
-    if decoded.objects or decoded.damage or len(decoded.shaped) != 1:
+    if decoded.objects or decoded.summaries or decoded.damage:
+        return False
+    if len(decoded.shaped) != 1:
         return False
     block = decoded.shaped[0]
     start = segment.HEADER_BYTES + len(block.shape.definition())
@@ -507,7 +549,7 @@ def _is_plain(data: bytes, decoded: decode.Segment) -> bool:
     return rising and same and "n" not in block.shape.codes
 
 
-def share_of(table: Any, layout: str, pk: int, row_first: int) -> RunShare:
+def share_of(table: Any, pk: int, row_first: int, layout: str) -> RunShare:
     """What a sealed table of one run's rows holds."""
     import numpy as np
     import pyarrow.compute as pc
@@ -517,7 +559,7 @@ def share_of(table: Any, layout: str, pk: int, row_first: int) -> RunShare:
     steps = pc.min_max(table["_step"]).as_py()
     epochs = pc.min_max(table["_epoch"]).as_py()
     plain = True
-    if layout not in ("tall", "objects"):  # those say nothing of rows
+    if layout not in ("tall", "objects"):
         values = numbers(table["_step"])
         writers = table["_writer"].combine_chunks()
         if len(writers.dictionary) > 1 or not (np.diff(values) > 0).all():

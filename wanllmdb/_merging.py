@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from wanllmdb import _layout
 from wanllmdb._catalog import overview, runs, sealed
@@ -25,6 +26,7 @@ from wanllmdb._compaction import (
 )
 from wanllmdb._metrics import decode
 from wanllmdb._segments import Moved
+from wanllmdb.errors import CorruptPartError
 from wanllmdb.types import Kind, RunRef
 
 if TYPE_CHECKING:
@@ -110,13 +112,17 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
         held = sealed.parts_by_run(catalog.reader, uid)
         chosen = _chosen(facts, shares, held)
         inline = _decoded(catalog, uid, {fact.part for fact in chosen}, held)
-        if len(chosen) + len(inline.runs) < 2:
+        layouts = [fact.layout for fact in chosen]
+        layouts += {table.layout for table, _ in inline.tables}
+        # A part of which there is no other is not written again.
+        chosen = [fact for fact in chosen if layouts.count(fact.layout) > 1]
+        if not chosen and len(inline.runs) < 2:
             return False
         sources: dict[str, list[_Source]] = {}
         target = compactor.root / _layout.PARTS / uid
         for fact in chosen:
             own = {share.run: share for share in shares[fact.part]}
-            columns = _columns(target / fact.name)
+            columns = _columns(target, fact)
             sources.setdefault(fact.layout, []).append(
                 _Source(columns, own, path=target / fact.name)
             )
@@ -198,6 +204,11 @@ def _decoded(
         if data is None or mark is None:
             raise Moved
         batch = batches.setdefault(layout_of(kind), Batch(layout_of(kind)))
+        if crc32(data) != row.crc:
+            raise CorruptPartError(
+                f"The Catalog's copy of the log of run {ref.id} is damaged.",
+                hint="Restore a backup.", run=ref.id,
+            )  # fmt: skip
         decoded = decode.decode(data, row.token, 0, mark.identity)
         batch.add(ref, mark.identity, decoded, written_by(kind))
     tables = [
@@ -245,14 +256,25 @@ def _shares(made: Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
     found = {}
     for first, end in pairwise(edges):
         pk = keys[names[codes[first]]]
-        rows = table.slice(first, end - first)
-        found[pk] = share_of(rows, made.layout, pk, first)
+        found[pk] = share_of(table.slice(first, end - first), pk, first, made.layout)
     return found
 
 
-def _columns(path: Path) -> dict[str, tuple[str, str]]:
+def _columns(target: Path, fact: PartFacts) -> dict[str, tuple[str, str]]:
+    """The columns of a part whose every byte is what was sealed.
+
+    Its pages have checksums, its description has none: merged, damage would get a
+    digest of its own, and never be found.
+    """
     from wanllmdb._metrics import parts
 
+    path = target / fact.name
+    if parts.digest_of(path) != fact.digest:
+        raise CorruptPartError(
+            f"{fact.name} is damaged.",
+            hint="`wanllmdb store verify` sets it aside; a backup may have it whole.",
+            part=fact.name,
+        )
     return parts.described(path)
 
 
@@ -274,7 +296,7 @@ def _written(
     schema = _schema(sources, columns)
     shares: list[RunShare] = []
     described = Table(layout, schema.empty_table(), columns)
-    pieces = _buffered(_by_run(order, sources, columns, schema, layout, shares))
+    pieces = _buffered(_by_run(order, sources, described, shares))
     target = compactor.root / _layout.PARTS / owner
     done = parts.write(pieces, described, target, compactor.root / _layout.TMP, owner)
     rows = sum(share.rows for share in shares)
@@ -284,9 +306,7 @@ def _written(
 def _by_run(
     order: Sequence[int],
     sources: Sequence[_Source],
-    columns: Mapping[str, tuple[str, str]],
-    schema: pa.Schema,
-    layout: str,
+    described: Table,
     shares: list[RunShare],
 ) -> Iterator[pa.Table]:
     """The rows of each run, from all sources; what is whose goes to `shares`.
@@ -296,6 +316,7 @@ def _by_run(
     import pyarrow as pa
 
     start = 0
+    columns, schema = described.columns, described.arrow.schema
     holders: dict[int, list[_Source]] = {}
     for source in sources:
         for pk in source.shares:
@@ -316,10 +337,10 @@ def _by_run(
                 for source in held
             )
             by = [(name, "ascending") for name in ("_epoch", "_ts", "_stream", "_n")]
-            if layout == "tall":
+            if described.layout == "tall":
                 by.insert(0, ("key", "ascending"))
             table = table.sort_by(by)
-            shares.append(share_of(_coded(table), layout, pk, start))
+            shares.append(share_of(_coded(table), pk, start, described.layout))
             start += table.num_rows
         yield table
 
@@ -456,6 +477,14 @@ def _put(
                 now.setdefault(row.run, set()).add(row.rowid)
             if any(now.get(pk, held) != held for pk, held in inline.runs.items()):
                 raise Moved
+            # A log that went on was sealed into a further part, which comes after.
+            taken = {fact.part for fact in old}
+            now_in = sealed.parts_by_run(connection, target.name)
+            for part in new:
+                for share in part.shares:
+                    held_in = now_in.get(share.run, {}).items()
+                    if any(p not in taken and k == part.layout for p, k in held_in):
+                        raise Moved
             alive = sealed.uids(connection, target.name)
             for part in new:
                 shares = [share for share in part.shares if share.run in alive]

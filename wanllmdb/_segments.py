@@ -32,6 +32,12 @@ R = TypeVar("R")
 LAYOUTS = {Kind.METRICS: "wide", Kind.SYSTEM: "system", Kind.CONSOLE: "console"}
 """The layout of the parts that hold a kind's rows."""
 
+_HOLDERS = {
+    Kind.METRICS: ("wide", "tall", "objects"), Kind.EDITS: ("objects",),
+    Kind.SYSTEM: ("system",), Kind.CONSOLE: ("console",),
+}  # fmt: skip
+"""The layouts of all parts that hold something of a kind."""
+
 CACHED_ROWS = 1_000_000
 """Rows of parts that a view keeps, so that each is read once for all its streams."""
 
@@ -79,9 +85,12 @@ class Segments:
             view = View(self)
             try:
                 result = compute(view)
-            except (FileNotFoundError, Moved):
+            except Moved:
+                continue
+            except (FileNotFoundError, CorruptPartError) as error:
+                # A part that was merged away, or an inline log whose row is another's.
                 if view.holds():
-                    raise
+                    raise _as_ours(error) from error
                 continue
             if view.holds():
                 return result
@@ -163,8 +172,10 @@ class View:
         token, epoch = mark.identity.token, mark.identity.epoch
         found = self.sealed(pk)
         parts = [p for p in found.parts if p.epoch_min <= epoch <= p.epoch_max]
+        wanted = _HOLDERS.get(mark.kind, ())
         for part in parts:
-            _refuse_quarantined(part)
+            if part.layout in wanted:
+                _refuse_quarantined(part)
         late = self._late_cells(pk, parts, mark, keys)
         for part in parts:
             if part.layout != LAYOUTS.get(mark.kind):
@@ -253,6 +264,15 @@ class View:
             path = self._source.parts / part.path
             self._late[place] = list(read(path, part.row_first, part.rows, keys))
         return self._late[place]
+
+
+def _as_ours(error: FileNotFoundError | CorruptPartError) -> CorruptPartError:
+    if isinstance(error, CorruptPartError):
+        return error
+    name = Path(str(error.filename)).name
+    return CorruptPartError(
+        f"{name} is missing.", hint="A backup may have it.", part=name
+    )
 
 
 def _refuse_quarantined(part: PartRows) -> None:

@@ -290,7 +290,14 @@ class Store:
         for record, size in self.compactor.seal_all():
             yield f"sealed {record.path}, {size} bytes of log"
         for project in projects.read_all(self.catalog.reader):
-            if _merging.merge(self.compactor, self.catalog, project.name):
+            try:
+                merged = _merging.merge(self.compactor, self.catalog, project.name)
+            except (
+                IntegrityError
+            ) as error:  # the other projects are merged all the same
+                yield f"cannot merge the parts of project {project.name}: {error}"
+                continue
+            if merged:
                 yield f"merged the small parts of project {project.name}"
         removed = self.compactor.sweep() + self.compactor.collect_orphans()
         if removed:

@@ -274,6 +274,8 @@ def _part_problem(store: Store, part: sealed.StoredPart) -> str | None:
         if parts.digest_of(path) != part.digest:
             return f"{name} has changed ({part.digest})"
     except FileNotFoundError:
+        if path.name not in sealed.part_names(store.catalog.reader):
+            return None  # merged away since it was listed
         return f"{name} is missing"
     except OSError as error:
         return f"{name} cannot be read: {error.strerror}"

@@ -225,6 +225,12 @@ def set_watermarks(
             for m in marks
         ],
     )  # fmt: skip
+    # A run that went on has other rows than those of its first, plain log.
+    connection.execute(
+        "UPDATE inline_log SET plain = 0 WHERE run_id = ? AND plain"
+        " AND (SELECT count(*) FROM watermark WHERE run_id = ? AND kind = ?) > 1",
+        (pk, pk, Kind.METRICS),
+    )
 
 
 def add_inline(
@@ -262,6 +268,12 @@ def retire(
         "INSERT OR REPLACE INTO retired VALUES (?, ?, ?)",
         (path, kind, _clock.now_us() + after_us),
     )
+
+
+def is_retired(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether a file is given up already."""
+    row = connection.execute("SELECT 1 FROM retired WHERE path = ?", (path,)).fetchone()
+    return row is not None
 
 
 def retire_parts(connection: sqlite3.Connection, parts: Iterable[int]) -> None:
@@ -335,6 +347,7 @@ class PartFacts:
     layout: str
     bytes: int
     rows: int
+    digest: str
     merged: bool
 
 
@@ -349,7 +362,7 @@ def mergeable(
         limit: Bytes.
     """
     rows = connection.execute(
-        "SELECT part.id, part.name, layout, bytes, rows, merged FROM part"
+        "SELECT part.id, part.name, layout, bytes, rows, digest, merged FROM part"
         " JOIN project ON project.id = part.project_id"
         " WHERE project.uid = ? AND quarantined_us IS NULL AND bytes <= ?"
         " AND NOT EXISTS (SELECT 1 FROM part_run JOIN run ON run.id = part_run.run_id"
@@ -357,7 +370,7 @@ def mergeable(
         " ORDER BY part.bytes, part.id",
         (project, limit),
     ).fetchall()
-    facts = [PartFacts(*[*row[:5], bool(row[5])]) for row in rows]
+    facts = [PartFacts(*[*row[:6], bool(row[6])]) for row in rows]
     shares: dict[int, list[RunShare]] = {}
     for fact in facts:
         found = connection.execute(
@@ -395,12 +408,14 @@ class InlineRow(NamedTuple):
     token: str
     kind: str
     plain: int
+    crc: int
 
 
 def inline_rows(connection: sqlite3.Connection, project: str) -> list[InlineRow]:
     """The inline segments of the ended runs of a project, named by its uid."""
     rows = connection.execute(
-        "SELECT run.id, run.uid, run.run_id, inline_log.rowid, token, kind, plain"
+        "SELECT run.id, run.uid, run.run_id, inline_log.rowid, token, kind, plain,"
+        " crc"
         " FROM inline_log JOIN run ON run.id = inline_log.run_id"
         " JOIN project ON project.id = run.project_id"
         " WHERE project.uid = ? AND run.state != 'running'"

@@ -75,6 +75,7 @@ class Segment:
         rows: Ordinal after the last row.
         gap: Ordinal at which bytes were last skipped, if frames follow them.
         bytes: Length of the valid prefix.
+        size: Bytes that were looked at: the file's length then.
     """
 
     identity: StreamIdentity | None
@@ -88,6 +89,7 @@ class Segment:
     rows: int = 0
     gap: int | None = None
     bytes: int = 0
+    size: int = 0
 
     def leave_out(self, rows: int) -> None:
         """Forget the stream's first rows, which are sealed already."""
@@ -228,7 +230,7 @@ def decode(
         result.damage.append(Damage(name, 0, min(len(data), HEADER_BYTES), 0, False))
     walk = _Walk(first_row)
     end = _walk(data, name, walk, result)
-    result.bytes = end
+    result.bytes, result.size = end, len(data)
     result.first_row, result.rows = first_row, first_row + walk.rows
     if walk.undefined:
         result.damage.append(Damage(name, 0, 0, walk.undefined, False))
@@ -236,8 +238,9 @@ def decode(
         if walk.rows:
             result.damage.append(Damage(name, 0, 0, walk.rows, False))
         return Segment(
-            None, damage=result.damage, first_row=first_row, rows=result.rows, bytes=end
-        )
+            None, damage=result.damage, first_row=first_row, rows=result.rows,
+            bytes=end, size=len(data),
+        )  # fmt: skip
     result.shaped = [
         _gather(data, shape, stretches) for shape, stretches in walk.stretches.items()
     ]

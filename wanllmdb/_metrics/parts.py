@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from wanllmdb import _digest, _files, _json
 from wanllmdb._metrics.arrow import array, numbers, texts, valid
@@ -34,6 +36,9 @@ ROW_GROUP = 122_880
 _STATISTICS = ("_uid", "_run", "_step", "_ts")
 _NAMES = ("_uid", "_run", "_stream", "_writer", "key", "kind", "stream", "level")
 """Columns of few different texts."""
+
+_TAIL = Struct("<I4s")
+"""How a Parquet file ends: the length of its description, and a magic word."""
 
 _PLACES: tuple[str, ...] = ("_step", "_ts", "_epoch", "_stream", "_n", "_writer")
 
@@ -60,11 +65,12 @@ def write(
         owner: Whose compaction lock is held: it is in the file's name, so that what an
             interrupted one left behind can be told from what is being written.
     """
-    name = f"{owner}-{os.urandom(8).hex()}.parquet"
-    draft = tmp / name
+    draft = tmp / f"{owner}-{os.urandom(8).hex()}.parquet"
     try:
         _write_parquet(tables, described, draft)
         digest = digest_of(draft)
+        checksum = crc32(_footer(draft))
+        name = f"{owner}-{checksum:08x}{os.urandom(4).hex()}.parquet"
         size = draft.stat().st_size
         draft.chmod(0o400)
         _files.fsync_file(draft)
@@ -129,7 +135,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
         raise CorruptPartError(
             f"{path.name} is damaged: {str(error).splitlines()[0][:200]}.",
             hint="`wanllmdb store verify` sets it aside; a backup may have it whole.",
@@ -177,7 +183,7 @@ def read_table(
 def _opened(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    metadata = pq.read_metadata(path)
+    metadata = _metadata(path)
     held = set(metadata.schema.names)
     return pq.ParquetFile(
         path, metadata=metadata, page_checksum_verification=True,
@@ -196,27 +202,28 @@ def wide_rows(
         rows: How many.
         keys: Metrics wanted; None for all.
     """
-    columns = None
-    if keys is not None:
-        held = described(path)
-        columns = [*_PLACES, *(
-            name + suffix for key in keys if key in held
-            for name in [held[key][0]] for suffix in ("", "#i", "#b", "#s")
-        )]  # fmt: skip
-    table = read_table(path, first, rows, columns)
-    plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
-    found = []
-    for identity, at in _by_stream(table):
-        mine = table if at is None else table.take(array(at))
-        block = _heads(mine)
-        for key, (name, codes) in columns_of(table.schema.metadata).items():
-            for code in codes:
-                column = name if plain else name + SUFFIXES[code]
-                if column in mine.column_names:
-                    cells = _cells(key, code, mine[column])
-                    block.cells += [] if cells is None else [cells]
-        found.append((identity, block))
-    return found
+    with reading(path):
+        columns = None
+        if keys is not None:
+            held = described(path)
+            columns = [*_PLACES, *(
+                name + suffix for key in keys if key in held
+                for name in [held[key][0]] for suffix in ("", "#i", "#b", "#s")
+            )]  # fmt: skip
+        table = read_table(path, first, rows, columns)
+        plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
+        found = []
+        for identity, at in _by_stream(table):
+            mine = table if at is None else table.take(array(at))
+            block = _heads(mine)
+            for key, (name, codes) in columns_of(table.schema.metadata).items():
+                for code in codes:
+                    column = name if plain else name + SUFFIXES[code]
+                    if column in mine.column_names:
+                        cells = _cells(key, code, mine[column])
+                        block.cells += [] if cells is None else [cells]
+            found.append((identity, block))
+        return found
 
 
 def described(path: Path) -> dict[str, tuple[str, str]]:
@@ -225,10 +232,26 @@ def described(path: Path) -> dict[str, tuple[str, str]]:
     Raises:
         CorruptPartError: the file is damaged.
     """
+    with reading(path):
+        return columns_of(_metadata(path).metadata)
+
+
+def _metadata(path: Path) -> Any:
+    """What the file says of itself: Parquet has no checksum for it, its name has one."""
     import pyarrow.parquet as pq
 
-    with reading(path):
-        return columns_of(pq.read_metadata(path).metadata)
+    if path.stem.rpartition("-")[2][:8] != f"{crc32(_footer(path)):08x}":
+        raise ValueError("its description has changed")
+    return pq.read_metadata(path)
+
+
+def _footer(path: Path) -> bytes:
+    """The bytes of a Parquet file that stand behind its pages."""
+    with path.open("rb") as file:
+        file.seek(-_TAIL.size, os.SEEK_END)
+        length, _ = _TAIL.unpack(file.read(_TAIL.size))
+        file.seek(-_TAIL.size - length, os.SEEK_END)
+        return file.read()
 
 
 def _by_stream(table: pa.Table) -> list[tuple[StreamIdentity, Any]]:
@@ -282,21 +305,26 @@ def tall_values(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = read_table(path, first, rows)
-    if keys is not None:
-        table = table.filter(pc.is_in(table["key"].cast(pa.string()), texts([*keys])))
-    if not table.num_rows:
-        return
-    groups = _grouped(table, ["key", "_stream"])
-    for (key, token), at in groups:
-        mine = table.take(array(at))
-        ordinals = numbers(mine["_n"])
-        for code, suffix in SUFFIXES.items():
-            if f"value{suffix}" in mine.column_names:
-                cells = _cells(key, code, mine[f"value{suffix}"])
-                if cells is not None:
-                    places = ordinals if cells.rows is None else ordinals[cells.rows]
-                    yield token, cells, np.asarray(places)
+    with reading(path):
+        table = read_table(path, first, rows)
+        if keys is not None:
+            table = table.filter(
+                pc.is_in(table["key"].cast(pa.string()), texts([*keys]))
+            )
+        if not table.num_rows:
+            return
+        groups = _grouped(table, ["key", "_stream"])
+        for (key, token), at in groups:
+            mine = table.take(array(at))
+            ordinals = numbers(mine["_n"])
+            for code, suffix in SUFFIXES.items():
+                if f"value{suffix}" in mine.column_names:
+                    cells = _cells(key, code, mine[f"value{suffix}"])
+                    if cells is not None:
+                        places = (
+                            ordinals if cells.rows is None else ordinals[cells.rows]
+                        )
+                        yield token, cells, np.asarray(places)
 
 
 def object_values(
@@ -306,19 +334,26 @@ def object_values(
     import numpy as np
     import pyarrow.compute as pc
 
-    table = read_table(path, first, rows)
-    table = table.filter(pc.equal(table["kind"].cast("string"), VALUE))
-    for (key, token), at in _grouped(table, ["key", "_stream"]):
-        if keys is not None and key not in keys:
-            continue
-        mine = table.take(array(at))
-        ordinals = numbers(mine["_n"])
-        values = [_json.loads(text) for text in mine["json"].to_pylist()]
-        for code in ("o", "n"):
-            chosen = [i for i, v in enumerate(values) if (v is None) is (code == "n")]
-            if chosen:
-                held = [values[i] for i in chosen]
-                yield token, Cells(key, code, None, held), np.asarray(ordinals[chosen])
+    with reading(path):
+        table = read_table(path, first, rows)
+        table = table.filter(pc.equal(table["kind"].cast("string"), VALUE))
+        for (key, token), at in _grouped(table, ["key", "_stream"]):
+            if keys is not None and key not in keys:
+                continue
+            mine = table.take(array(at))
+            ordinals = numbers(mine["_n"])
+            values = [_json.loads(text) for text in mine["json"].to_pylist()]
+            for code in ("o", "n"):
+                chosen = [
+                    i for i, v in enumerate(values) if (v is None) is (code == "n")
+                ]
+                if chosen:
+                    held = [values[i] for i in chosen]
+                    yield (
+                        token,
+                        Cells(key, code, None, held),
+                        np.asarray(ordinals[chosen]),
+                    )
 
 
 def summary_writes(
@@ -327,15 +362,16 @@ def summary_writes(
     """(stream, `SUMMARY` or `EDIT`, what was written) of an objects part."""
     import pyarrow.compute as pc
 
-    table = read_table(path, first, rows)
-    table = table.filter(pc.not_equal(table["kind"].cast("string"), VALUE))
-    times = table["_ts"].cast("int64").to_pylist()
-    for time_ms, row in zip(
-        times, table.drop_columns(["_ts"]).to_pylist(), strict=True
-    ):
-        identity = StreamIdentity(row["_stream"], row["_epoch"], row["_writer"])
-        values = {row["key"]: _json.loads(row["json"])}
-        yield identity, row["kind"], SummaryWrite(row["_n"], time_ms * 1000, values)
+    with reading(path):
+        table = read_table(path, first, rows)
+        table = table.filter(pc.not_equal(table["kind"].cast("string"), VALUE))
+        times = table["_ts"].cast("int64").to_pylist()
+        for time_ms, row in zip(
+            times, table.drop_columns(["_ts"]).to_pylist(), strict=True
+        ):
+            identity = StreamIdentity(row["_stream"], row["_epoch"], row["_writer"])
+            values = {row["key"]: _json.loads(row["json"])}
+            yield identity, row["kind"], SummaryWrite(row["_n"], time_ms * 1000, values)
 
 
 def _grouped(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[Any, Any]]:

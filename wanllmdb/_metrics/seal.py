@@ -273,10 +273,10 @@ def _spread(at: Ints, values: Any, code: str, rows: int) -> pa.Array:
         for row, value in zip(at.tolist(), values, strict=True):
             cells[row] = value
         return texts(cells)
-    if len(at) == rows:
-        return array(values.astype(DTYPES[code]))
     column = np.zeros(rows, DTYPES[code])
     column[at] = values
+    if len(at) == rows:
+        return array(column)
     missing = np.ones(rows, bool)
     missing[at] = False
     return array(column, missing)
