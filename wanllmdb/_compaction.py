@@ -249,7 +249,7 @@ class Compactor:
 
         tmp = self.root / _layout.TMP
         done = parts.write(iter([table.arrow]), table, target, tmp, record.uid)
-        share = share_of(table.arrow, record.pk, 0)
+        share = share_of(table.arrow, table.layout, record.pk, 0)
         last = max((p.step_max for p in before if p.step_max is not None), default=None)
         after = last is None or share.step_min is None or share.step_min > last
         share = RunShare(
@@ -501,7 +501,7 @@ def _is_plain(data: bytes, decoded: decode.Segment) -> bool:
     return rising and same and "n" not in block.shape.codes
 
 
-def share_of(table: Any, pk: int, row_first: int) -> RunShare:
+def share_of(table: Any, layout: str, pk: int, row_first: int) -> RunShare:
     """What a sealed table of one run's rows holds."""
     import numpy as np
     import pyarrow.compute as pc
@@ -511,7 +511,7 @@ def share_of(table: Any, pk: int, row_first: int) -> RunShare:
     steps = pc.min_max(table["_step"]).as_py()
     epochs = pc.min_max(table["_epoch"]).as_py()
     plain = True
-    if "key" not in table.column_names:
+    if layout not in ("tall", "objects"):
         values = numbers(table["_step"])
         writers = table["_writer"].combine_chunks()
         if len(writers.dictionary) > 1 or not (np.diff(values) > 0).all():

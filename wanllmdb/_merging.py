@@ -176,16 +176,17 @@ def _decoded(catalog: Database, project: str, taken: set[int]) -> _Inline:
     tables = []
     for batch in batches.values() if found else ():
         for table in batch.tables():
-            tables.append((table, _shares(table.arrow, numbers)))
+            tables.append((table, _shares(table, numbers)))
     return _Inline(found, tables)
 
 
-def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
+def _shares(made: Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
     """Which rows of a table that is in order of runs are whose."""
     import numpy as np
 
     from wanllmdb._metrics.arrow import numbers
 
+    table = made.arrow
     column = table["_run"].combine_chunks()
     if not hasattr(column, "dictionary"):
         column = column.dictionary_encode()
@@ -195,7 +196,8 @@ def _shares(table: pa.Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
     found = {}
     for first, end in pairwise(edges):
         pk = keys[names[codes[first]]]
-        found[pk] = share_of(table.slice(first, end - first), pk, first)
+        mine = table.slice(first, end - first)
+        found[pk] = share_of(mine, made.layout, pk, first)
     return found
 
 
@@ -217,7 +219,7 @@ def _written(
     schema = _schema(sources, columns)
     shares: list[RunShare] = []
     described = Table(layout, schema.empty_table(), columns)
-    pieces = _buffered(_by_run(order, sources, columns, schema, shares))
+    pieces = _buffered(_by_run(order, layout, sources, columns, schema, shares))
     target = compactor.root / _layout.PARTS / owner
     done = parts.write(pieces, described, target, compactor.root / _layout.TMP, owner)
     rows = sum(share.rows for share in shares)
@@ -226,6 +228,7 @@ def _written(
 
 def _by_run(
     order: Iterable[int],
+    layout: str,
     sources: Sequence[_Source],
     columns: Mapping[str, tuple[str, str]],
     schema: pa.Schema,
@@ -248,10 +251,10 @@ def _by_run(
         else:
             table = pa.concat_tables(tables)
             by = [(n, "ascending") for n in ("_epoch", "_ts", "_stream", "_n")]
-            if "key" in schema.names and "kind" not in schema.names:
+            if layout == "tall":
                 by.insert(0, ("key", "ascending"))
             table = table.sort_by(by)
-            share = share_of(_coded(table), pk, start)
+            share = share_of(_coded(table), layout, pk, start)
         start += share.rows
         shares.append(share)
         yield table
