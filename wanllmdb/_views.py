@@ -87,13 +87,15 @@ def metrics_all(sources: Sequence[Source], register: Register, limits: str) -> s
         register: Gives a table a name.
         limits: The relation of (uid, epoch, last) that says which rows show.
     """
-    body = _values(sources, register, _ALL_HEAD, _EMPTY_ALL)
+    # Here every run is read from files: the join leaves out what others' rows there are.
+    every = [replace(source, mixed=False) for source in sources]
+    body = _values(every, register, _ALL_HEAD, _EMPTY_ALL)
     return (
         "SELECT r.project, r.run, m.key, m._step AS step, m._ts AS ts, m._writer AS"
         " writer, m.value, m.value_int, m.value_text, m.type, m._epoch AS epoch,"
         " m._stream AS stream, m._n AS n,"
         " (s.uid IS NULL OR m._step > coalesce(s.last, m._step)) AS superseded"
-        f" FROM ({body}) m LEFT JOIN {RUNS} r ON r.uid = m._run"
+        f" FROM ({body}) m JOIN {RUNS} r ON r.uid = m._run"
         f" LEFT JOIN {limits} s ON s.uid = m._run AND s.epoch = m._epoch"
     )
 
