@@ -127,17 +127,16 @@ def _run_once(
 
     connection = connect()
     spill = store.tmp / f"query-{os.urandom(8).hex()}"
+    prepared = _Prepared(store, connection, sql, params, projects)
     try:
-        prepared = _Prepared(store, connection, sql, params, projects)
         prepared.make_views()
         if not external:
             _lock(connection, prepared.paths, "" if store.read_only else str(spill))
-        try:
-            return as_table(connection.sql(sql, params=params or None))
-        except duckdb.Error as error:
-            raise _explained(error, external, prepared.paths) from error
-        except UnicodeError as error:
-            raise QueryError(str(error), hint="Use valid text.") from error
+        return as_table(connection.sql(sql, params=params or None))
+    except duckdb.Error as error:
+        raise explained(error, prepared.paths, external=external) from error
+    except UnicodeError as error:
+        raise QueryError(str(error), hint="Use valid text.") from error
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)
@@ -208,9 +207,16 @@ def _lock(
         connection.execute(f"SET {setting}")
 
 
-def _explained(
-    error: Exception, external: bool, paths: Sequence[str]
+def explained(
+    error: Exception, paths: Sequence[str], *, external: bool = True
 ) -> QueryError | CorruptPartError:
+    """What DuckDB says, as an error of ours.
+
+    Args:
+        error: DuckDB's.
+        paths: Parts that are read: an error that names one means that it is damaged.
+        external: Whether files were in reach.
+    """
     text = _first_line(error)
     if not external and _OUTSIDE.search(text):
         return QueryError(
