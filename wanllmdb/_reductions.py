@@ -125,7 +125,7 @@ class Reducer:
 
     def _fetch(self, sql: str) -> pa.Table:
         with self._explaining():
-            return _sql.as_table(self._connection.sql(sql))
+            return _sql.fetched(self._connection, sql)
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _relations, _sources, _views
@@ -132,7 +133,7 @@ def _run_once(
         prepared.make_views()
         if not external:
             _lock(connection, prepared.paths, "" if store.read_only else str(spill))
-        return as_table(connection.sql(sql, params=params or None))
+        return fetched(connection, sql, params or None)
     except duckdb.Error as error:
         raise explained(error, prepared.paths, external=external) from error
     except UnicodeError as error:
@@ -158,7 +159,25 @@ def connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def as_table(result: duckdb.DuckDBPyRelation | None) -> pa.Table:
+def fetched(
+    connection: duckdb.DuckDBPyConnection, sql: str, params: Params = None
+) -> pa.Table:
+    """The rows of a query, which Ctrl-C stops.
+
+    It runs in a thread of its own: DuckDB looks for signals now and then only.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(lambda: _as_table(connection.sql(sql, params=params)))
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            while not future.done():  # again, if it had not yet begun
+                connection.interrupt()
+                time.sleep(0.02)
+            raise
+
+
+def _as_table(result: duckdb.DuckDBPyRelation | None) -> pa.Table:
     """A result as Arrow; integers of 128 bits, as sums are, become 64 if they fit.
 
     Of columns of one name all but the first get a number: ``run``, ``run_1``.

@@ -87,7 +87,7 @@ def metrics_all(sources: Sequence[Source], register: Register, limits: str) -> s
         register: Gives a table a name.
         limits: The relation of (uid, epoch, last) that says which rows show.
     """
-    # Here every run is read from files: the join leaves out what others' rows there are.
+    # Every run is read from files here: the join leaves out the rows of others.
     every = [replace(source, mixed=False) for source in sources]
     body = _values(every, register, _ALL_HEAD, _EMPTY_ALL)
     return (
