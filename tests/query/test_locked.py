@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import psutil
 import pytest
 
 import wanllmdb
 from wanllmdb.errors import CorruptPartError, QueryError
+
+pd = pytest.importorskip("pandas")
 
 # Of each: {csv} a file, {part} a part that the query may read, {other} one that it may
 # not, {store} the Store.
@@ -218,6 +218,7 @@ def test_what_is_no_query_is_refused(record, api, sql, params):
 def test_spilling_leaves_nothing_behind(record, api, store, tmp_path, monkeypatch):
     """What does not fit into memory goes to the Store's tmp/, and away again."""
     monkeypatch.chdir(tmp_path)
+    psutil = pytest.importorskip("psutil")
     share = (60 << 20) / psutil.virtual_memory().total
     monkeypatch.setattr("wanllmdb._sql.MEMORY_SHARE", share)
     record([{"loss": 1.0}])

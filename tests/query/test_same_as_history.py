@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-import numpy as np
 import pytest
 
 import wanllmdb
@@ -119,7 +118,7 @@ def test_one_project_holds_logs_of_every_kind_at_once(record, api, ask):
     """Plain inline logs beside lists, a live run, and a part."""
     record([{"loss": 1.0}, {"loss": 2.0}], id="plain")
     record([{"loss": 3.0, "note": [1, 2]}], id="late")
-    big = [{"loss": float(x), "text": "x" * 40} for x in np.arange(1000)]
+    big = [{"loss": float(x), "text": "x" * 40} for x in range(1000)]
     record(big, id="sealed")
     run = wanllmdb.init(project="p", id="live")
     run.log({"loss": 4.0})
