@@ -6,7 +6,8 @@ maximum stay. NaN is in none of the numbers, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _sources, _sql, _views
@@ -52,7 +53,8 @@ class Reducer:
         self._sources = _sources.gather(store, None, chosen, wanted)
         _sql.make_served(self._connection, self._sources)
         self._tables: list[Any] = []
-        self._connection.execute(f"CREATE VIEW points AS {self._points(keys, x)}")
+        with self._explaining():
+            self._connection.execute(f"CREATE VIEW points AS {self._points(keys, x)}")
 
     def __enter__(self) -> Reducer:
         return self
@@ -123,7 +125,18 @@ class Reducer:
         )
 
     def _fetch(self, sql: str) -> pa.Table:
-        return _sql.as_table(self._connection.sql(sql))
+        with self._explaining():
+            return _sql.fetched(self._connection, sql)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            paths = [str(s.path) for s in self._sources.items if s.path is not None]
+            raise _sql.explained(error, paths) from error
 
     def _points(self, keys: Sequence[str], x: str) -> str:
         body = _views.numbers(self._sources.items, self._register, keys)
@@ -167,9 +180,10 @@ class Reducer:
         span = self._sources.span if self._x == "step" else None
         if span is not None:
             return _whole_buckets(*span, count)
-        ((low, high),) = self._connection.execute(
-            f"SELECT min(x), max(x) FROM points WHERE {_FINITE}"
-        ).fetchall()
+        with self._explaining():
+            ((low, high),) = self._connection.execute(
+                f"SELECT min(x), max(x) FROM points WHERE {_FINITE}"
+            ).fetchall()
         if isinstance(low, int):
             return _whole_buckets(low, high, count)
         low, high = low or 0.0, high or 0.0

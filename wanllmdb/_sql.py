@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _relations, _sources, _views
@@ -127,17 +128,16 @@ def _run_once(
 
     connection = connect()
     spill = store.tmp / f"query-{os.urandom(8).hex()}"
+    prepared = _Prepared(store, connection, sql, params, projects)
     try:
-        prepared = _Prepared(store, connection, sql, params, projects)
         prepared.make_views()
         if not external:
             _lock(connection, prepared.paths, "" if store.read_only else str(spill))
-        try:
-            return as_table(connection.sql(sql, params=params or None))
-        except duckdb.Error as error:
-            raise _explained(error, external, prepared.paths) from error
-        except UnicodeError as error:
-            raise QueryError(str(error), hint="Use valid text.") from error
+        return fetched(connection, sql, params or None)
+    except duckdb.Error as error:
+        raise explained(error, prepared.paths, external=external) from error
+    except UnicodeError as error:
+        raise QueryError(str(error), hint="Use valid text.") from error
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)
@@ -159,7 +159,25 @@ def connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def as_table(result: duckdb.DuckDBPyRelation | None) -> pa.Table:
+def fetched(
+    connection: duckdb.DuckDBPyConnection, sql: str, params: Params = None
+) -> pa.Table:
+    """The rows of a query, which Ctrl-C stops.
+
+    It runs in a thread of its own: DuckDB looks for signals now and then only.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(lambda: _as_table(connection.sql(sql, params=params)))
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            while not future.done():  # again, if it had not yet begun
+                connection.interrupt()
+                time.sleep(0.02)
+            raise
+
+
+def _as_table(result: duckdb.DuckDBPyRelation | None) -> pa.Table:
     """A result as Arrow; integers of 128 bits, as sums are, become 64 if they fit.
 
     Of columns of one name all but the first get a number: ``run``, ``run_1``.
@@ -208,9 +226,16 @@ def _lock(
         connection.execute(f"SET {setting}")
 
 
-def _explained(
-    error: Exception, external: bool, paths: Sequence[str]
+def explained(
+    error: Exception, paths: Sequence[str], *, external: bool = True
 ) -> QueryError | CorruptPartError:
+    """What DuckDB says, as an error of ours.
+
+    Args:
+        error: DuckDB's.
+        paths: Parts that are read: an error that names one means that it is damaged.
+        external: Whether files were in reach.
+    """
     text = _first_line(error)
     if not external and _OUTSIDE.search(text):
         return QueryError(

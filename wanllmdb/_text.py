@@ -40,7 +40,11 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return clean(value if isinstance(value, str) else json.dumps(_json.to_plain(value)))
+    if hasattr(value, "isoformat"):
+        return str(value)
+    if isinstance(value, str):
+        return clean(value)
+    return clean(json.dumps(_json.to_plain(value), default=str))
 
 
 def table(rows: Sequence[Row], names: Sequence[str]) -> str:

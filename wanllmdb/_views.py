@@ -84,7 +84,9 @@ def metrics_all(sources: Sequence[Source], register: Register, limits: str) -> s
         register: Gives a table a name.
         limits: The relation of (uid, epoch, last) that says which rows show.
     """
-    body = _values(sources, register, _ALL_HEAD, _EMPTY_ALL)
+    # Every run is read from files here: the limits name those that show.
+    every = [replace(source, mixed=False) for source in sources]
+    body = _values(every, register, _ALL_HEAD, _EMPTY_ALL)
     return (
         "SELECT m.project, m._run AS run, m.key, m._step AS step, m._ts AS ts,"
         " m._writer AS writer, m.value, m.value_int, m.value_text, m.type,"
@@ -92,6 +94,7 @@ def metrics_all(sources: Sequence[Source], register: Register, limits: str) -> s
         " (s.uid IS NULL OR m._step > coalesce(s.last, m._step)) AS superseded"
         f" FROM ({body}) m"
         f" LEFT JOIN {limits} s ON s.uid = m._uid AND s.epoch = m._epoch"
+        f" WHERE m._uid IN (SELECT uid FROM {limits})"
     )
 
 
