@@ -363,8 +363,7 @@ class Api:
         """
         found = [r if isinstance(r, StoredRun) else self.run(r) for r in runs]
         ids = [run.id for run in found]
-        apart = len({*ids, "key"}) > len(ids)
-        names = ids if apart else [run.path for run in found]
+        names = ids if len({*ids, "key"}) > len(ids) else [run.path for run in found]
         rows = []
         for scope in ("config", "summary"):
             held = [dict(_flat(getattr(run, scope))) for run in found]

@@ -34,7 +34,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "damage": "text", "parent": "text", "parent_step": "int",
     },
     "events": {
-        "at": "time", "kind": "text", "entity": "text", "uid": "text", "run": "text",
+        "ts": "time", "kind": "text", "entity": "text", "uid": "text", "run": "text",
         "project": "text", "who": "text", "host": "text", "before": "text",
         "after": "text", "reason": "text",
     },

@@ -81,3 +81,20 @@ def cli():
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture
+def invoke():
+    """Run a command in this process, where many are run; its stdout."""
+    from click.testing import CliRunner
+
+    from wanllmdb.cli import cli as group
+
+    def run(*args, **options):
+        done = CliRunner().invoke(
+            group, [*map(str, args)], catch_exceptions=False, **options
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run

@@ -162,3 +162,31 @@ def test_a_store_in_a_directory_of_any_name(record, tmp_path, monkeypatch):
     monkeypatch.setattr("wanllmdb._compaction.INLINE_BYTES", 0)
     record([{"loss": 1.0}])
     assert wanllmdb.query("SELECT value FROM metrics").fetchall() == [(1.0,)]
+
+
+def test_a_metric_called_key_is_merged_as_any_other(record, api, ask):
+    """Rows that later ones of their step replace do not come back."""
+    for name in "ab":
+        rows = [{"key": 2.0, "kind": 1.0}, (0, {"key": 1.0}), {"key": 0.0}]
+        record(rows, id=name)
+    assert "merged" in next(iter(api.store.compact()))
+    for name in "ab":
+        assert shown(ask, name) == cells(api.run(f"p/{name}"))
+        history = api.run(f"p/{name}").history(["key"])["key"].to_pylist()
+        assert history == [1.0, 0.0]
+
+
+def test_metrics_all_reads_a_part_that_a_trashed_run_shares(record, api, ask):
+    """Also of a run whose rows `metrics` merges in Python."""
+    for name in "ab":
+        record([{"loss": 2.0}, (0, {"loss": 1.0})], id=name)
+    list(api.store.compact())
+    api.run("p/a").delete()
+    sql = "SELECT run, step, value FROM metrics_all ORDER BY value"
+    assert ask(sql) == [("b", 0, 1.0), ("b", 0, 2.0)]
+
+
+def test_lists_of_keys_that_differ_in_case_stay_apart(record, ask):
+    """As numbers do: each under its own title."""
+    record([{"Loss": [1], "loss": [2]}])
+    assert ask('SELECT loss, "Loss~df2927" FROM history') == [("[2]", "[1]")]

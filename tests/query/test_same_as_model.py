@@ -207,7 +207,7 @@ def check(api):
 
 # Shrinking writes whole Stores again for minutes: a failure shows as it was found.
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck),
+    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate], database=None,
 )  # fmt: skip
 @given(runs=RUNS, live=st.none() | ROWS, trashed=st.booleans())

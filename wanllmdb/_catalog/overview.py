@@ -245,7 +245,7 @@ def events(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         " LEFT JOIN run ON event.entity = 'run' AND run.uid = event.uid"
         " LEFT JOIN project ON project.id = run.project_id ORDER BY event.id"
     )
-    names = ("at", "kind", "entity", "uid", "run", "project", "who", "host", "before",
+    names = ("ts", "kind", "entity", "uid", "run", "project", "who", "host", "before",
              "after", "reason")  # fmt: skip
     return [dict(zip(names, row, strict=True)) for row in rows]
 
