@@ -508,10 +508,15 @@ def _last_of_each(marks: Sequence[Watermark]) -> list[Watermark]:
 
 
 def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> bool:
-    """Take a stream; False where it is damaged: it is sealed, and kept in the trash."""
-    rows = item.mark.rows if item.mark else 0
+    """Take a whole stream; False where it must be sealed into a part.
+
+    That is if it is damaged, for its bytes are kept in the trash then, and if it went
+    on after it was compacted, for its first rows may be in a part by now.
+    """
+    if item.mark is not None:
+        return False
     for path, decoded in zip(
-        item.paths, decode.read_stream(item.paths, item.identity, rows), strict=False
+        item.paths, decode.read_stream(item.paths, item.identity), strict=False
     ):
         if not all(damage.torn for damage in decoded.damage):
             return False
@@ -520,7 +525,6 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> bool:
         plain = (
             alone
             and len(item.paths) == 1
-            and item.mark is None
             and item.identity.writer == "primary"
         )
         found.segments.append(
