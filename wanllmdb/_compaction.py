@@ -523,11 +523,7 @@ def _take_inline(found: Inline, item: _Pending, *, alone: bool) -> bool:
             return False
         data = path.read_bytes()[: decoded.size]
         mark = _mark_of(item, path, decoded)
-        plain = (
-            alone
-            and len(item.paths) == 1
-            and item.identity.writer == "primary"
-        )
+        plain = alone and len(item.paths) == 1 and item.identity.writer == "primary"
         found.segments.append(
             InlineSegment(
                 item.token, item.kind, mark.seq, item.identity.epoch,
