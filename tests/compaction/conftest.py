@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
-import os
 import shutil
 import sqlite3
 import sys
@@ -234,6 +233,3 @@ def lab(tmp_path: Path) -> Any:
     place = tmp_path / "lab"
     place.mkdir()
     return module.Lab(place, {})
-
-
-assert os.name == "posix"

@@ -37,7 +37,6 @@ DAY, MINUTE = 86_400, 60
 @pytest.fixture
 def later(monkeypatch):
     """Sets the clock of this process ahead by so many seconds."""
-
     begun = _clock.now_us()
 
     def set_ahead(seconds):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import stat
 
-import duckdb
-import pyarrow.parquet as pq
 import pytest
 
 import wanllmdb
 
+duckdb = pytest.importorskip("duckdb")
+pq = pytest.importorskip("pyarrow.parquet")
 INT = 2**63
 
 
@@ -21,8 +21,10 @@ def parts(bench, request):
         run = bench.begin(id=name)
         for n in range(1000):
             value = math.nan if n == 500 else -n / 1000
-            row = {"v": value, "Case": n, "case": -n, "q": INT - 1 - n, "t": f"t{n % 3}",
-                   "f": n % 2 == 0, "key": n, "kind": n / 2, "level": "high"}  # fmt: skip
+            row = {
+                "v": value, "Case": n, "case": -n, "q": INT - 1 - n, "t": f"t{n % 3}",
+                "f": n % 2 == 0, "key": n, "kind": n / 2, "level": "high",
+            }  # fmt: skip
             if n % 100 == 7:
                 row |= {"sparse": n, "list": [n], "z": -INT}
             run.log(row)

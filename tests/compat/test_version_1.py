@@ -62,7 +62,7 @@ def check(store):
         assert whole.summary["note"] == "by hand"
         assert whole.summary["edited"] == [1, 2]
         assert math.isinf(whole.summary["train/acc"])
-        assert [line.text for line in whole.logs()][0].startswith("hello")
+        assert next(line.text for line in whole.logs()).startswith("hello")
         assert whole.file("model.txt").read() == b"weights"
         assert (whole.config, whole.tags) == ({"lr": 0.1}, ("t",))
         assert api.run("p/killed").state == "crashed"
