@@ -120,7 +120,7 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
             return False
         sources: dict[str, list[_Source]] = {}
         target = compactor.root / _layout.PARTS / uid
-        for fact in chosen:
+        for fact in sorted(chosen, key=lambda fact: fact.part):  # as they were sealed
             own = {share.run: share for share in shares[fact.part]}
             columns = _columns(target, fact)
             sources.setdefault(fact.layout, []).append(

@@ -156,11 +156,14 @@ class View:
         if mark is None:
             yield from decode.read_stream(stream.paths, known)
             return
-        if not unsealed:
-            yield from self._part_segments(pk, mark, keys)
-        for key in self.sealed(pk).inline:
-            if key.token == mark.identity.token and key.kind is mark.kind:
-                yield self._inline(key, mark)
+        found = [] if unsealed else list(self._part_segments(pk, mark, keys))
+        found += [
+            self._inline(key, mark)
+            for key in self.sealed(pk).inline
+            if key.token == mark.identity.token and key.kind is mark.kind
+        ]
+        # What went on after it was taken into the Catalog is in a part.
+        yield from sorted(found, key=lambda held: held.first_row)
         for decoded in decode.read_stream(stream.paths, mark.identity, mark.rows):
             if decoded.first_row < mark.rows:
                 decoded.leave_out(mark.rows)

@@ -38,6 +38,10 @@ def part_of(bench, store, run, layout="wide"):
     return store / "parts" / path
 
 
+def told(run):
+    return [repr(sorted(row.items())) for row in run.scan_history()]
+
+
 def flip(path, bit):
     data = bytearray(path.read_bytes())
     data[bit // 8] ^= 1 << bit % 8
@@ -65,7 +69,7 @@ def test_verify_reports_every_flipped_bit(bench, sealed):
 
 
 def test_no_flipped_bit_shows_a_wrong_row(bench, sealed):
-    """Before `verify` runs, too: a part is read right, or CorruptPartError is raised."""
+    """Before `verify` runs, too: it is read right, or CorruptPartError is raised."""
     path = part_of(bench, sealed, "a")
     whole = path.read_bytes()
     wanted = bench.look(sealed)["a"]["rows"]
@@ -93,7 +97,7 @@ def test_no_flipped_bit_shows_a_wrong_row(bench, sealed):
 
 
 def test_a_damaged_part_is_set_aside_and_the_others_stay(bench, sealed):
-    """It lies in trash/; its run raises, also `doctor` says so; the other run is read."""
+    """It lies in trash/, and its run raises; the other run is read as ever."""
     wanted = bench.look(sealed)["b"]
     path = part_of(bench, sealed, "a")
     flip(path, path.stat().st_size * 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, suppress
 from functools import partial
@@ -16,7 +17,8 @@ from wanllmdb import _recovery
 pytestmark = pytest.mark.slow
 KILL = "signal=KILL:when={}"
 ONCE = "error={}:when={{}}"
-PER_CALL = 4
+PER_CALL = int(os.environ.get("WANLLMDB_TEST_POINTS", "3"))
+"""How many places of each system call a sweep tries; raise it for a night's work."""
 FAILING = {
     "EIO": {"write", "pwrite64", "openat", "rename", "link", "unlink", "fsync",
             "fdatasync", "mkdir"},
@@ -49,7 +51,7 @@ def check_nothing_left(store: Path) -> None:
     assert not list((store / "tmp").glob("*.parquet"))
     with wanllmdb.Api(store) as api:
         for left in (store / "live").iterdir():  # a file that could not be stored
-            assert [path.name for path in left.rglob("*.*")] == ["model.txt"]
+            assert (left / "files" / "model.txt").exists()
             assert not api.run("p/r").files()
 
 
@@ -94,14 +96,17 @@ def test_a_kill_leaves_the_old_state_or_the_new_one(lab: Any, scenario: str) -> 
     assert len(found) >= 15
 
 
-@pytest.mark.parametrize("error", list(FAILING))
-@pytest.mark.parametrize("scenario", list(SCENARIOS))
+@pytest.mark.parametrize(
+    ("scenario", "error"),
+    [*((scenario, "EIO") for scenario in SCENARIOS), ("sealing", "ENOSPC"),
+     ("merging", "ENOSPC")],
+)  # fmt: skip
 def test_a_failing_call_costs_nothing_but_the_compaction(
     lab: Any, scenario: str, error: str
 ) -> None:
     """What was not compacted is compacted the next time."""
     names, count = SCENARIOS[scenario]
-    found = points(lab, scenario, error, 3)
+    found = points(lab, scenario, error, max(2, PER_CALL - 1))
     verdict = partial(check, lab, names=names, count=count, soft=True)
     template = scenario in ("sealing_the_dead", "merging")
     lab.sweep(scenario, found, ONCE.format(error), verdict, template=template)

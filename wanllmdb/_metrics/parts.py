@@ -237,7 +237,7 @@ def described(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _metadata(path: Path) -> Any:
-    """What the file says of itself: Parquet has no checksum for it, its name has one."""
+    """What a file says of itself; the checksum that Parquet lacks is in its name."""
     import pyarrow.parquet as pq
 
     if path.stem.rpartition("-")[2][:8] != f"{crc32(_footer(path)):08x}":
