@@ -93,7 +93,7 @@ class TestCompactingMachine(CompactingMachine.TestCase):  # type: ignore[name-de
 
 # Shrinking runs whole machines again for minutes: a failure shows as it was found.
 TestCompactingMachine.settings = settings(
-    max_examples=int(os.environ.get("WANLLMDB_TEST_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("WANLLMDB_TEST_EXAMPLES", "15")),
     stateful_step_count=40, deadline=None, phases=[Phase.generate], database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
