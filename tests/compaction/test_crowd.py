@@ -81,6 +81,8 @@ class Crowd:
 @pytest.mark.timeout(SECONDS + 280)
 def test_a_crowd_loses_and_doubles_nothing(tmp_path, bench):
     """Each row is there once, before, while and after it is compacted."""
+    wanllmdb.init(store=tmp_path / "store").finish()
+    wanllmdb.teardown()
     many = Crowd(tmp_path)
     dice = random.Random(SECONDS)
     for role in ["write"] * 4 + ["read"] * 3 + ["compact"]:
