@@ -18,7 +18,7 @@ from wanllmdb._metrics.decode import list_segments
 from wanllmdb._metrics.segment import FRAME_HEAD, HEADER_BYTES
 from wanllmdb.types import Kind
 
-EXAMPLES = int(os.environ.get("WANLLMDB_TEST_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("WANLLMDB_TEST_EXAMPLES", "8"))
 """How many lives of runs are tried; raise it for a night's work."""
 
 KEYS = [
