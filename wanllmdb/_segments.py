@@ -296,9 +296,17 @@ def _beyond(paths: Sequence[Path], mark: Watermark | None) -> list[Path]:
         parsed = segment.parse_file_name(path.name)
         assert parsed is not None
         seq = parsed[2]
-        if seq > mark.seq or (seq == mark.seq and path.stat().st_size > mark.bytes):
+        if seq > mark.seq or (seq == mark.seq and _size_of(path) > mark.bytes):
             kept.append(path)
     return kept
+
+
+def _size_of(path: Path) -> int:
+    """The size of a sealed segment; 0 where it was swept away since it was listed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _joined(block: ColumnRows, late: Sequence[tuple[Cells, Ints]]) -> ColumnRows:
