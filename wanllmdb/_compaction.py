@@ -281,8 +281,8 @@ class Compactor:
             return
         trash = self.root / _layout.TRASH / record.uid
         _files.make_private_dir(trash)
-        with suppress(FileExistsError):
-            os.link(path, trash / path.name)
+        if not (trash / path.name).exists():
+            _files.write_durably(trash / path.name, path.read_bytes(), trash)
 
     def _give_up_log(self, record: RunRecord, *, anew: bool = True) -> None:
         """Note that a run's directory may go, if all that is in it is sealed.
