@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 MERGED_BYTES = 64 << 20
 """A part of at least this size is not merged again."""
 
+TARGET_BYTES = 128 << 20
+"""Parts are merged into one of at most about this size."""
+
 WAITING_PARTS = 200
 WAITING_INLINE = 64 << 20
 """Parts of one run, or bytes of inline logs, at which a project is merged by itself."""
@@ -143,7 +146,7 @@ def _chosen(
     shares: Mapping[int, list[RunShare]],
     held: Mapping[int, Mapping[int, str]],
 ) -> list[PartFacts]:
-    """The parts to merge: all small ones, and merged ones that are worth rewriting.
+    """The parts to merge: small ones, and merged ones that are worth rewriting.
 
     A run's parts are merged all together or not at all: rows of one stream must not
     change places with each other.
@@ -157,6 +160,8 @@ def _chosen(
                 continue
             if not fact.merged and fact.bytes > sealed.SMALL_BYTES:
                 continue
+            if size + fact.bytes > TARGET_BYTES:
+                break  # the others are the next merge's
             found.append(fact)
             size += fact.bytes
     while True:

@@ -221,9 +221,17 @@ def _lock(
         f"allowed_paths = [{listed}]",
         "enable_external_access = false",
         f"memory_limit = '{megabytes}MB'",
+        f"threads = {_usable_cores()}",
         "lock_configuration = true",  # at last
     ):
         connection.execute(f"SET {setting}")
+
+
+def _usable_cores() -> int:
+    """The cores that this process may use: a cluster's job has fewer than the node."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def explained(

@@ -291,14 +291,10 @@ class Store:
             yield f"sealed {record.path}, {size} bytes of log"
         for project in projects.read_all(self.catalog.reader):
             try:
-                merged = _merging.merge(self.compactor, self.catalog, project.name)
-            except (
-                IntegrityError
-            ) as error:  # the other projects are merged all the same
+                while _merging.merge(self.compactor, self.catalog, project.name):
+                    yield f"merged small parts of project {project.name}"
+            except IntegrityError as error:  # the others are merged all the same
                 yield f"cannot merge the parts of project {project.name}: {error}"
-                continue
-            if merged:
-                yield f"merged the small parts of project {project.name}"
         removed = self.compactor.sweep() + self.compactor.collect_orphans()
         if removed:
             yield f"removed {removed} files that nothing names any more"
