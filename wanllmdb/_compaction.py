@@ -9,7 +9,6 @@ as it was; anywhere after it, the log is ignored. Each row shows exactly once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -392,14 +391,10 @@ class Compactor:
             found = list(directory.iterdir())
             if not all(self._is_dead(pk, path) for path in found):
                 return False
-            if not self._is_ingested(pk, directory / "files"):
+            kept = self._ingested(pk, directory / "files")
+            if kept is None:
                 return False
-            for path in found:
-                if path.name != "files":
-                    path.unlink(missing_ok=True)
-            _empty(directory / "files")
-            with suppress(OSError):
-                directory.rmdir()
+            _remove_listed([directory, *found, *kept])
         return True
 
     def _is_dead(self, pk: int, path: Path) -> bool:
@@ -416,22 +411,24 @@ class Compactor:
             return False
         return seq < mark.seq or (seq == mark.seq and size <= mark.bytes) or not size
 
-    def _is_ingested(self, pk: int, directory: Path) -> bool:
-        """Whether each file of a run's directory is stored with the run."""
+    def _ingested(self, pk: int, directory: Path) -> list[Path] | None:
+        """What a run's directory of files holds; None if not all of it is stored."""
         from wanllmdb._metrics.parts import digest_of
 
         stored = {f.path: f for f in run_files.read(self._catalog.reader, pk)}
+        listed = []
         for path in directory.rglob("*"):
+            listed.append(path)
             if path.is_dir() and not path.is_symlink():
                 continue
             known = stored.get(path.relative_to(directory).as_posix())
             found = path.lstat()
             if known is None or known.size != found.st_size:
-                return False
+                return None
             # A copy of a Store has other times.
             if known.mtime_ns != found.st_mtime_ns and digest_of(path) != known.digest:
-                return False
-        return True
+                return None
+        return listed
 
     def collect_drafts(self, owner: str, project: str) -> None:
         """Remove what an interrupted compaction of the same owner left behind.
@@ -572,12 +569,11 @@ def share_of(table: Any, pk: int, row_first: int, layout: str) -> RunShare:
     )  # fmt: skip
 
 
-def _empty(directory: Path) -> None:
-    for name, folders, files in os.walk(directory, topdown=False):
-        for file in files:
-            (Path(name) / file).unlink(missing_ok=True)
-        for folder in folders:
-            path = Path(name) / folder
-            path.unlink() if path.is_symlink() else path.rmdir()
-    with suppress(FileNotFoundError):
-        directory.rmdir()
+def _remove_listed(paths: Sequence[Path]) -> None:
+    """Remove files, and directories that are empty then; what is new in them stays."""
+    for path in reversed(paths):  # what a directory holds comes after it
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
