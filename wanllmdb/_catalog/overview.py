@@ -87,10 +87,11 @@ def runs(
         "SELECT run.id, run.uid, run.run_id, project.name, run.epoch,"
         " run.parent_id IS NOT NULL, run.started_us FROM run"
         " JOIN project ON project.id = run.project_id WHERE run.deleted_us IS NULL"
-        " AND (?1 IS NULL OR project.name IN (SELECT value FROM json_each(?1)))"
-        " AND (?2 IS NULL OR run.id IN (SELECT value FROM json_each(?2)))"
+        " AND (:projects IS NULL"
+        " OR project.name IN (SELECT value FROM json_each(:projects)))"
+        " AND (:runs IS NULL OR run.id IN (SELECT value FROM json_each(:runs)))"
         " ORDER BY run.id",
-        (_listed(projects), _listed(chosen)),
+        {"projects": _listed(projects), "runs": _listed(chosen)},
     )
     return [*map(RunLine._make, _fetched(rows))]
 
@@ -200,9 +201,10 @@ def run_facts(
         " (SELECT parent.run_id FROM run AS parent WHERE parent.id = run.parent_id)"
         " AS parent, run.parent_step FROM run"
         " JOIN project ON project.id = run.project_id WHERE run.deleted_us IS NULL"
-        " AND (?1 IS NULL OR project.name IN (SELECT value FROM json_each(?1)))"
+        " AND (:projects IS NULL"
+        " OR project.name IN (SELECT value FROM json_each(:projects)))"
         " ORDER BY run.id",
-        (_listed(projects),),
+        {"projects": _listed(projects)},
     )
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
@@ -218,9 +220,10 @@ def documents(
     rows = connection.execute(
         f"SELECT run.{scope}, run.{scope}_blob FROM run"
         " JOIN project ON project.id = run.project_id WHERE run.deleted_us IS NULL"
-        " AND (?1 IS NULL OR project.name IN (SELECT value FROM json_each(?1)))"
+        " AND (:projects IS NULL"
+        " OR project.name IN (SELECT value FROM json_each(:projects)))"
         " ORDER BY run.id",
-        (_listed(projects),),
+        {"projects": _listed(projects)},
     )
     return [(text, blob) for text, blob in rows]
 

@@ -272,8 +272,8 @@ def running(
     rows = connection.execute(
         # A literal, for the partial index to be used.
         f"{_SELECT} WHERE run.state = 'running' AND run.deleted_us IS NULL"
-        " AND (?1 IS NULL OR project.name = ?1) ORDER BY run.started_us DESC",
-        (None if project is None else _names.lookup(project),),
+        " AND (:name IS NULL OR project.name = :name) ORDER BY run.started_us DESC",
+        {"name": None if project is None else _names.lookup(project)},
     )
     return [_record(row) for row in rows.fetchall()]
 

@@ -203,9 +203,10 @@ def runs_with(
     rows = connection.execute(
         "SELECT DISTINCT run.id FROM run_key JOIN run ON run.id = run_key.run_id"
         " JOIN project ON project.id = run.project_id"
-        " WHERE run_key.key IN (SELECT value FROM json_each(?1))"
-        " AND run.deleted_us IS NULL AND (?2 IS NULL OR project.name = ?2)",
-        (json.dumps([*keys]), project),
+        " WHERE run_key.key IN (SELECT value FROM json_each(:keys))"
+        " AND run.deleted_us IS NULL"
+        " AND (:name IS NULL OR project.name = :name)",
+        {"keys": json.dumps([*keys]), "name": project},
     )
     found = {row[0] for row in rows}
     for pk, stats in _packed(connection, project):
@@ -222,8 +223,8 @@ def _packed(
         "SELECT run.id, rows FROM run_keys_packed"
         " JOIN run ON run.id = run_keys_packed.run_id"
         " JOIN project ON project.id = run.project_id"
-        " WHERE run.deleted_us IS NULL AND (?1 IS NULL OR project.name = ?1)",
-        (project,),
+        " WHERE run.deleted_us IS NULL AND (:name IS NULL OR project.name = :name)",
+        {"name": project},
     )
     for pk, packed in rows:
         yield pk, _unpacked(packed)
@@ -253,9 +254,10 @@ def standings(
     rows = connection.execute(
         f"SELECT {heads}, count, nans, last, run_key.last_step, min, max, mean, exact"
         " FROM run_key JOIN run ON run.id = run_key.run_id"
-        " JOIN project ON project.id = run.project_id WHERE run_key.key = ?1"
-        " AND run.deleted_us IS NULL AND (?2 IS NULL OR project.name = ?2)",
-        (key, project),
+        " JOIN project ON project.id = run.project_id WHERE run_key.key = :key"
+        " AND run.deleted_us IS NULL"
+        " AND (:name IS NULL OR project.name = :name)",
+        {"key": key, "name": project},
     )
     found = []
     for *head, count, nans, last, step, low, high, mean, exact in rows:

@@ -58,6 +58,7 @@ def plain_tables(
         CorruptPartError: a log's bytes are not what was stored.
     """
     groups: dict[bytes, tuple[list[Log], list[bytes]]] = {}
+    definition, start, size = b"", 0, 0
     for log in logs:
         data = log.data
         if crc32(data) != log.crc:
@@ -65,9 +66,12 @@ def plain_tables(
                 f"The Catalog's copy of the log of run {log.run.id} is damaged.",
                 hint="Restore a backup.", run=log.run.id,
             )  # fmt: skip
-        start = HEADER_BYTES + _frame_bytes(data, HEADER_BYTES)
-        size = _frame_bytes(data, start)
-        held, frames = groups.setdefault(data[HEADER_BYTES:start], ([], []))
+        # Most logs define what the one before them did.
+        if not start or not data.startswith(definition, HEADER_BYTES):
+            start = HEADER_BYTES + _frame_bytes(data, HEADER_BYTES)
+            size = _frame_bytes(data, start)
+            definition = data[HEADER_BYTES:start]
+        held, frames = groups.setdefault(definition, ([], []))
         held.append(log)
         frames.append(data[start : start + log.rows * size])
     made = []
