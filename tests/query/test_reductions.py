@@ -222,7 +222,11 @@ def test_a_difference_is_of_types_too(record, api):
 
 
 COMMANDS = [
-    ("query", "SELECT run, count(*) AS n, max(ts) AS t FROM metrics GROUP BY run"),
+    (
+        "query",
+        "SELECT run, count(*) AS n, max(ts) AS t FROM metrics GROUP BY run"
+        " ORDER BY run",
+    ),
     ("metric", "stats", "p/a", "loss"),
     ("metric", "rank", "loss"),
     ("diff", "p/a", "p/b", "--all"),
