@@ -232,21 +232,15 @@ def _add_merged(
     batches: dict[str, Batch] = {}
     for run in chosen:
         batch = batches.setdefault(run.project, Batch("wide"))
-        add_merged(store, batch, run, keys)
+        # As its history shows them.
+        record = runs.read(store.catalog.reader, run.pk)
+        for writer, rows in store.logs.scan(record, keys, resolved=False).pieces():
+            batch.add_rows(RunRef(run.uid, run.run_id), writer, rows)
     for project, batch in batches.items():
         for table in batch.tables():
             found.items.append(
                 Source(project, table.layout, table.columns, table=table.arrow)
             )
-
-
-def add_merged(
-    store: Store, batch: Batch, run: RunLine, keys: Sequence[str] | None
-) -> None:
-    """Add a run's rows to a batch as its history shows them."""
-    record = runs.read(store.catalog.reader, run.pk)
-    for writer, rows in store.logs.scan(record, keys, resolved=False).pieces():
-        batch.add_rows(RunRef(run.uid, run.run_id), writer, rows)
 
 
 def gather_all(

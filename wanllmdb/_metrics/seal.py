@@ -37,9 +37,6 @@ WIDE_KEYS = 256
 SPARSE = 20
 """A key that fewer than one row in so many has, is tall."""
 
-HEADS = ("_uid", "_run", "_step", "_ts", "_epoch", "_stream", "_n", "_writer")
-"""The columns of every sealed table: which log row it is."""
-
 VALUE, SUMMARY, EDIT = "value", "summary", "edit"
 """What a row of an objects part is: a metric's, the run's or a user's later write."""
 
