@@ -184,7 +184,7 @@ def _decoded(
     catalog: Database, project: str, taken: set[int], held: Mapping[int, Iterable[int]]
 ) -> _Inline:
     """The inline logs of runs whose every other part is merged, too, as tables."""
-    from wanllmdb._metrics.inline import Log, plain_tables
+    from wanllmdb._metrics.inline import plain_tables
     from wanllmdb._metrics.seal import Batch
 
     reader = catalog.reader
@@ -193,7 +193,7 @@ def _decoded(
         if taken.issuperset(held.get(row.run, ()))
     ]  # fmt: skip
     found: dict[int, set[int]] = {}
-    plain: dict[int, RunRef] = {}
+    plain: list[int] = []
     batches: dict[str, Batch] = {}
     numbers: dict[str, int] = {}
     for row in rows:
@@ -202,7 +202,7 @@ def _decoded(
         numbers[row.uid] = row.run
         kind = Kind(row.kind)
         if row.plain and kind is Kind.METRICS:
-            plain[row.run] = ref
+            plain.append(row.run)
             continue
         mark = sealed.read(reader, row.run).mark(row.token, kind)
         data = sealed.inline_data(reader, row.rowid)
@@ -221,26 +221,21 @@ def _decoded(
         for batch in batches.values()
         for table in batch.tables()
     ]
-    logs = [
-        Log(plain[log.run], *log[1:])
-        for log in overview.plain_logs(reader, list(plain))
-    ]
-    logs.sort(key=lambda log: log.run.uid)
-    tables += [
-        (made.table, _plain_shares(made, numbers)) for made in plain_tables(logs)
-    ]
+    logs = sorted(overview.plain_logs(reader, plain), key=lambda log: log.uid)
+    tables += [(made.table, _plain_shares(made)) for made in plain_tables(logs)]
     return _Inline(found, tables)
 
 
-def _plain_shares(plain: PlainTable, keys: Mapping[str, int]) -> dict[int, RunShare]:
+def _plain_shares(plain: PlainTable) -> dict[int, RunShare]:
     from wanllmdb._metrics.arrow import numbers
 
     steps = numbers(plain.table.arrow["_step"])
     found, start = {}, 0
     for log in plain.logs:
         low, high = int(steps[start]), int(steps[start + log.rows - 1])
-        pk = keys[log.run.uid]
-        found[pk] = RunShare(pk, start, log.rows, low, high, log.epoch, log.epoch, True)
+        found[log.pk] = RunShare(
+            log.pk, start, log.rows, low, high, log.epoch, log.epoch, True
+        )
         start += log.rows
     return found
 

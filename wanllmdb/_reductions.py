@@ -50,7 +50,9 @@ class Reducer:
         self._connection = _sql.connect()
         wanted = [*keys] if x in AXES else [*keys, x]
         self._x = x
-        self._sources = _sources.gather(store, None, chosen, wanted)
+        lost = _sources.Lost()
+        self._sources = _sources.gather(store, lost, None, chosen, wanted)
+        lost.warn()
         _sql.make_served(self._connection, self._sources)
         self._tables: list[Any] = []
         with self._explaining():

@@ -5,14 +5,16 @@ Columns and their types are those of docs/sql.md, also where there are no rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
 from wanllmdb._catalog import overview, runs
 from wanllmdb._metrics.columns import code_of
+from wanllmdb._sources import Lost
 from wanllmdb._store import Store
 from wanllmdb._views import column_titles
+from wanllmdb.errors import CorruptPartError
 from wanllmdb.types import JSONValue, Kind
 
 if TYPE_CHECKING:
@@ -67,7 +69,11 @@ SCHEMAS: dict[str, dict[str, str]] = {
 
 
 def build(
-    name: str, store: Store, projects: Projects, wanted: Callable[[str], bool]
+    name: str,
+    store: Store,
+    projects: Projects,
+    wanted: Callable[[str], bool],
+    lost: Lost,
 ) -> pa.Table:
     """One of the relations of `SCHEMAS`.
 
@@ -76,6 +82,7 @@ def build(
         store: The Store.
         projects: Names; None for all.
         wanted: Says whether a query needs `config` or `summary`.
+        lost: Gets what is left out.
     """
     if name == "runs":
         return _runs(store, projects, wanted)
@@ -85,9 +92,9 @@ def build(
     elif name == "events":
         rows = overview.events(store.catalog.reader)
     elif name == "logs":
-        rows = _records(store, projects, Kind.CONSOLE)
+        rows = _records(store, projects, Kind.CONSOLE, lost)
     elif name == "system":
-        rows = _gauges(store, projects)
+        rows = _gauges(store, projects, lost)
     if projects is not None:
         rows = [row for row in rows if row["project"] in projects]
     return _table(name, list(rows))
@@ -179,21 +186,26 @@ def _column(values: Sequence[JSONValue]) -> pa.Array:
     )
 
 
-def _records(store: Store, projects: Projects, kind: Kind) -> list[dict[str, Any]]:
-    found = []
+def _records(
+    store: Store, projects: Projects, kind: Kind, lost: Lost
+) -> Iterator[dict[str, Any]]:
     for line in overview.runs(store.catalog.reader, projects):
         record = runs.read(store.catalog.reader, line.pk)
-        for us, ordinal, writer, row in store.logs.records(record, kind):
-            found.append({
+        try:
+            found = list(store.logs.records(record, kind))
+        except CorruptPartError as error:
+            lost.take(error, record.path)
+            continue
+        for us, ordinal, writer, row in found:
+            yield {
                 "project": line.project, "run": line.run_id, "ts": us,
                 "writer": writer, "n": ordinal, **row,
-            })  # fmt: skip
-    return found
+            }  # fmt: skip
 
 
-def _gauges(store: Store, projects: Projects) -> Iterable[dict[str, Any]]:
+def _gauges(store: Store, projects: Projects, lost: Lost) -> Iterator[dict[str, Any]]:
     own = ("project", "run", "ts", "writer", "n")
-    for row in _records(store, projects, Kind.SYSTEM):
+    for row in _records(store, projects, Kind.SYSTEM, lost):
         head = {name: row[name] for name in own}
         for key, value in row.items():
             if key not in own and value is not None:

@@ -234,6 +234,13 @@ class RunLogs:
 
     def fences(self, record: RunRecord) -> list[streams.Fence]:
         """How far each live stream goes now."""
+        while True:
+            try:
+                return self._fences(record)
+            except FileNotFoundError:
+                continue  # sealed and swept away since it was listed
+
+    def _fences(self, record: RunRecord) -> list[streams.Fence]:
         found = []
         logs = decode.list_segments(self.directory(record.uid), Kind.METRICS)
         for token, paths in logs.items():

@@ -90,7 +90,7 @@ class Segments:
             except (FileNotFoundError, CorruptPartError) as error:
                 # A part that was merged away, or an inline log whose row is another's.
                 if view.holds():
-                    raise _as_ours(error) from error
+                    raise as_corrupt(error) from error
                 continue
             if view.holds():
                 return result
@@ -269,7 +269,8 @@ class View:
         return self._late[place]
 
 
-def _as_ours(error: FileNotFoundError | CorruptPartError) -> CorruptPartError:
+def as_corrupt(error: FileNotFoundError | CorruptPartError) -> CorruptPartError:
+    """What is wrong with a part that should be there, as an error of ours."""
     if isinstance(error, CorruptPartError):
         return error
     name = Path(str(error.filename)).name
@@ -283,8 +284,8 @@ def _refuse_quarantined(part: PartRows) -> None:
         raise CorruptPartError(
             f"{part.path} is damaged, and was set aside.",
             hint="It lies in the Store's trash/; a backup may have it whole.",
-            part=part.path,
-        )
+            part=part.path, set_aside=True,
+        )  # fmt: skip
 
 
 def _beyond(paths: Sequence[Path], mark: Watermark | None) -> list[Path]:

@@ -10,17 +10,20 @@ visible row once, already merged.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wanllmdb import _voice
 from wanllmdb._catalog import overview, runs
 from wanllmdb._catalog.overview import PartLine, RunLine, Share
 from wanllmdb._runlog import limits_of
+from wanllmdb._segments import as_corrupt
 from wanllmdb._store import Store
 from wanllmdb.errors import CorruptPartError
-from wanllmdb.types import Kind, RunRef
+from wanllmdb.types import Kind, PlainLog, RunRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +36,14 @@ LAYOUTS = ("wide", "tall", "objects")
 
 FEW_RUNS = 1000
 """Of no more runs than that the inline logs are looked up one by one."""
+
+FEW_OF_MANY = 4
+"""A part of at least so many times the rows that are wanted is not scanned for them."""
+
+_HEADS = ("_uid", "_run", "_step", "_ts", "_writer")
+
+NAMED = 5
+"""Runs that a warning names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,33 @@ class Source:
     mixed: bool = False
 
 
+class Lost:
+    """Rows that are left out, because the part that held them was set aside."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, dict[str, None]] = {}
+
+    def add(self, part: str, run: str) -> None:
+        """Note that a run, given by its path, has rows in such a part."""
+        self._runs.setdefault(part, {})[run] = None
+
+    def take(self, error: CorruptPartError, run: str) -> None:
+        """Note what reading a run raised, if it is that; else raise it."""
+        if not error.identity.get("set_aside"):
+            raise error
+        self.add(error.identity["part"], run)
+
+    def warn(self) -> None:
+        """Say what is left out, if anything is."""
+        for part, held in self._runs.items():
+            names = list(held)
+            more = f" and {len(names) - NAMED} more" if names[NAMED:] else ""
+            _voice.warn(
+                f"{part} was damaged and set aside: rows of {', '.join(names[:NAMED])}"
+                f"{more} are left out. It lies in the Store's trash/."
+            )
+
+
 @dataclass(slots=True)
 class Sources:
     """What a query over runs reads.
@@ -76,6 +114,7 @@ class Sources:
 
 def gather(
     store: Store,
+    lost: Lost,
     projects: Sequence[str] | None = None,
     chosen: Sequence[int] | None = None,
     keys: Sequence[str] | None = None,
@@ -84,12 +123,13 @@ def gather(
 
     Args:
         store: The Store.
+        lost: Gets what is left out.
         projects: Names; None for all.
         chosen: Keys of runs; None for all.
         keys: Metrics wanted; None for all. Sources may hold others too.
 
     Raises:
-        CorruptPartError: a part that is needed was set aside.
+        CorruptPartError: a part that is needed is damaged, and not set aside yet.
         FileNotFoundError: what was live a moment ago was sealed and removed since.
     """
     with overview.moment(store.catalog.reader) as reader:
@@ -97,21 +137,23 @@ def gather(
         wanted = (
             None if projects is None and chosen is None else [r.pk for r in found.runs]
         )
-        parts = overview.parts(reader, LAYOUTS)
-        held: dict[int, list[Share]] = {}
-        for share in overview.shares(reader, wanted):
-            if share.part in parts:
-                held.setdefault(share.run, []).append(share)
-        inline, rough = overview.logged(reader, Kind.METRICS)
+        parts, held = _shares(found, reader, wanted, lost)
+        few = [run.pk for run in found.runs] if len(found.runs) < FEW_RUNS else None
+        logs = {log.pk: log for log in overview.plain_logs(reader, few)}
+        rough = overview.logged(reader, Kind.METRICS, rough=True)
+        inline = rough.union(logs)
         live = _live_uids(store)
+        both = inline.intersection(held)
         merged: list[RunLine] = []
-        plain: list[RunLine] = []
+        plain: list[PlainLog] = []
         for run in found.runs:
-            has_inline = run.pk in inline
-            if run.uid in live or run.forked or (has_inline and run.pk in held):
+            if run.uid in live or run.forked or run.pk in both or run.pk in rough:
                 merged.append(run)
-            elif has_inline:
-                (merged if run.pk in rough or run.epoch > 1 else plain).append(run)
+            elif run.pk in inline:
+                if run.epoch == 1:
+                    plain.append(logs[run.pk])
+                else:
+                    merged.append(run)
             elif _shows_whole(store, run, held.get(run.pk, ())):
                 found.served.add(run.uid)
             else:
@@ -119,9 +161,30 @@ def gather(
         _add_files(found, store, parts, held, keys)
         if not merged and not plain and all(s.layout == "wide" for s in found.items):
             found.span = _span(held)
-        _add_plain(found, store, plain, keys)
-        _add_merged(found, store, merged, keys)
+        _add_plain(found, plain, keys)
+        _add_merged(found, store, merged, keys, lost)
     return found
+
+
+def _shares(
+    found: Sources,
+    reader: sqlite3.Connection,
+    wanted: Sequence[int] | None,
+    lost: Lost,
+) -> tuple[dict[int, PartLine], dict[int, list[Share]]]:
+    """The parts, and what of them is whose, but for those that were set aside."""
+    parts = overview.parts(reader, LAYOUTS)
+    paths = {run.pk: f"{run.project}/{run.run_id}" for run in found.runs}
+    held: dict[int, list[Share]] = {}
+    for share in overview.shares(reader, wanted):
+        if share.part not in parts or share.run not in paths:
+            continue
+        part = parts[share.part]
+        if part.quarantined:
+            lost.add(part.path, paths[share.run])
+        else:
+            held.setdefault(share.run, []).append(share)
+    return parts, held
 
 
 def _span(held: Mapping[int, Sequence[Share]]) -> tuple[int, int] | None:
@@ -169,53 +232,65 @@ def _add_files(
     keys: Sequence[str] | None,
 ) -> None:
     reader = store.catalog.reader
-    served: dict[int, int] = {}
+    served: dict[int, list[Share]] = {}
     for run in found.runs:
         if run.uid in found.served:
             for share in held.get(run.pk, ()):
-                served[share.part] = served.get(share.part, 0) + 1
+                served.setdefault(share.part, []).append(share)
     holders = overview.part_runs(reader, served)
     for number in sorted(served):
-        part = parts[number]
+        part, some = parts[number], served[number]
         path = store.parts / part.path
-        if part.quarantined:
-            raise CorruptPartError(
-                f"{path.name} is damaged, and was set aside; runs of project"
-                f" {part.project} are in it.",
-                hint="It lies in the Store's trash/; a backup may have it whole.",
-                part=part.path,
-            )
         columns: Columns = overview.part_keys(reader, number)
         if part.any_key:
             from wanllmdb._metrics import parts as files
 
             columns = files.described(path)
-        if keys is None or not set(columns).isdisjoint(keys):
-            rows, count = holders[number]
-            mixed = count != served[number] or rows != part.rows
-            found.items.append(
-                Source(part.project, part.layout, columns, path=path, mixed=mixed)
-            )
+        if keys is not None:
+            if set(columns).isdisjoint(keys):
+                continue
+            if FEW_OF_MANY * sum(share.rows for share in some) <= part.rows:
+                found.items.append(_picked(part, path, some, columns, keys))
+                continue
+        rows, count = holders[number]
+        mixed = count != len(some) or rows != part.rows
+        found.items.append(
+            Source(part.project, part.layout, columns, path=path, mixed=mixed)
+        )
+
+
+def _picked(
+    part: PartLine,
+    path: Path,
+    shares: Iterable[Share],
+    columns: Columns,
+    keys: Sequence[str],
+) -> Source:
+    """The rows of few of the many runs of a part: where they are is known."""
+    import pyarrow as pa
+
+    from wanllmdb._metrics import parts as files
+
+    columns = {key: columns[key] for key in keys if key in columns}
+    wanted = None
+    if part.layout == "wide":
+        wanted = [*_HEADS, *files.value_columns(columns, keys)]
+    places = sorted((share.row_first, share.rows) for share in shares)
+    try:
+        tables = [files.read_table(path, *place, wanted) for place in places]
+    except FileNotFoundError as error:
+        raise as_corrupt(error) from error
+    return Source(part.project, part.layout, columns, table=pa.concat_tables(tables))
 
 
 def _add_plain(
-    found: Sources,
-    store: Store,
-    chosen: Sequence[RunLine],
-    keys: Sequence[str] | None,
+    found: Sources, chosen: Sequence[PlainLog], keys: Sequence[str] | None
 ) -> None:
-    from wanllmdb._metrics.inline import Log, plain_tables
+    from wanllmdb._metrics.inline import plain_tables
 
-    if not chosen:
-        return
-    owners = {run.pk: run for run in chosen}
-    few = list(owners) if len(owners) < FEW_RUNS else None
-    logs: dict[str, list[Log]] = {}
-    for log in overview.plain_logs(store.catalog.reader, few):
-        run = owners.get(log.run)
-        if run is not None:
-            ref = RunRef(run.uid, run.run_id)
-            logs.setdefault(run.project, []).append(Log(ref, *log[1:]))
+    logs: dict[str, list[PlainLog]] = {}
+    for log in chosen:
+        logs.setdefault(log.project, []).append(log)
     for project, some in logs.items():
         for plain in plain_tables(some, keys):
             table = plain.table
@@ -225,7 +300,11 @@ def _add_plain(
 
 
 def _add_merged(
-    found: Sources, store: Store, chosen: Iterable[RunLine], keys: Sequence[str] | None
+    found: Sources,
+    store: Store,
+    chosen: Iterable[RunLine],
+    keys: Sequence[str] | None,
+    lost: Lost,
 ) -> None:
     from wanllmdb._metrics.seal import Batch
 
@@ -234,7 +313,12 @@ def _add_merged(
         batch = batches.setdefault(run.project, Batch("wide"))
         # As its history shows them.
         record = runs.read(store.catalog.reader, run.pk)
-        for writer, rows in store.logs.scan(record, keys, resolved=False).pieces():
+        try:
+            scan = store.logs.scan(record, keys, resolved=False)
+        except CorruptPartError as error:  # of its own, or of what it is a fork of
+            lost.take(error, record.path)
+            continue
+        for writer, rows in scan.pieces():
             batch.add_rows(RunRef(run.uid, run.run_id), writer, rows)
     for project, batch in batches.items():
         for table in batch.tables():
@@ -244,7 +328,7 @@ def _add_merged(
 
 
 def gather_all(
-    store: Store, projects: Sequence[str] | None = None
+    store: Store, lost: Lost, projects: Sequence[str] | None = None
 ) -> tuple[Sources, pa.Table]:
     """The sources of every row of runs, hidden ones too; and which epochs show.
 
@@ -261,14 +345,10 @@ def gather_all(
     with overview.moment(store.catalog.reader) as reader:
         found = Sources(overview.runs(reader, projects))
         chosen = None if projects is None else [run.pk for run in found.runs]
-        parts = overview.parts(reader, LAYOUTS)
-        held: dict[int, list[Share]] = {}
-        for share in overview.shares(reader, chosen):
-            if share.part in parts:
-                held.setdefault(share.run, []).append(share)
+        parts, held = _shares(found, reader, chosen, lost)
         found.served = {run.uid for run in found.runs}
         _add_files(found, store, parts, held, None)
-        inline, _ = overview.logged(reader, Kind.METRICS)
+        inline = overview.logged(reader, Kind.METRICS)
         live = _live_uids(store)
         batches: dict[str, Batch] = {}
         for run in found.runs:

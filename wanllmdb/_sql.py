@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _relations, _sources, _views
 from wanllmdb._catalog import overview
-from wanllmdb._sources import Source, Sources
+from wanllmdb._sources import Lost, Source, Sources
 from wanllmdb._store import Store
 from wanllmdb.errors import CorruptPartError, QueryError
 
@@ -133,7 +133,9 @@ def _run_once(
         prepared.make_views()
         if not external:
             _lock(connection, prepared.paths, "" if store.read_only else str(spill))
-        return fetched(connection, sql, params or None)
+        table = fetched(connection, sql, params or None)
+        prepared.lost.warn()
+        return table
     except duckdb.Error as error:
         raise explained(error, prepared.paths, external=external) from error
     except UnicodeError as error:
@@ -292,6 +294,7 @@ class _Prepared:
         self._projects = projects
         self._tables: list[Any] = []
         self.paths: list[str] = []
+        self.lost = Lost()
 
     def make_views(self) -> None:
         for name in _TABLES:
@@ -301,7 +304,7 @@ class _Prepared:
             word.startswith("history") for word in self._words
         ):
             return
-        sources = _sources.gather(self._store, self._projects)
+        sources = _sources.gather(self._store, self.lost, self._projects)
         make_served(self._connection, sources)
         self.paths += [str(s.path) for s in sources.items if s.path is not None]
         if "metrics" in self._words:
@@ -325,7 +328,9 @@ class _Prepared:
         self._connection.execute(f"CREATE VIEW {_views.quoted(name)} AS {body}")
 
     def _make_table(self, name: str) -> None:
-        table = _relations.build(name, self._store, self._projects, self._needs)
+        table = _relations.build(
+            name, self._store, self._projects, self._needs, self.lost
+        )
         self._connection.register(f"_{name}_rows", table)
         self._view(name, f"SELECT * FROM _{name}_rows")
 
@@ -368,7 +373,7 @@ class _Prepared:
         )
 
     def _make_all(self) -> None:
-        sources, limits = _sources.gather_all(self._store, self._projects)
+        sources, limits = _sources.gather_all(self._store, self.lost, self._projects)
         self.paths += [str(s.path) for s in sources.items if s.path is not None]
         body = _views.metrics_all(sources.items, self.register, self.register(limits))
         self._view("metrics_all", body)

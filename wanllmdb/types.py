@@ -80,6 +80,32 @@ class RunRef(NamedTuple):
     id: str
 
 
+class PlainLog(NamedTuple):
+    """A small log that the Catalog holds, of rows of one shape; and whose it is.
+
+    Attributes:
+        pk: Its run's key.
+        uid: Its run's uid.
+        run_id: Its run's id.
+        project: Its run's project.
+        token: The stream.
+        epoch: The run's epoch that wrote it.
+        rows: How many rows.
+        crc: CRC-32 of the data.
+        data: The segment, byte for byte.
+    """
+
+    pk: int
+    uid: str
+    run_id: str
+    project: str
+    token: str
+    epoch: int
+    rows: int
+    crc: int
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class StreamIdentity:
     """Who wrote a stream: its name, its run's epoch and the writer's name."""

@@ -78,7 +78,7 @@ class Crowd:
         self.said.update(out.read_text().split())
 
 
-@pytest.mark.timeout(SECONDS + 280)
+@pytest.mark.timeout(4 * SECONDS + 280)
 def test_a_crowd_loses_and_doubles_nothing(tmp_path, bench):
     """Each row is there once, before, while and after it is compacted."""
     wanllmdb.init(store=tmp_path / "store").finish()

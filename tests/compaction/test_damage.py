@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import wanllmdb
 from wanllmdb import _upkeep
 from wanllmdb.cli import cli
-from wanllmdb.errors import CorruptPartError, IntegrityError
+from wanllmdb.errors import CorruptPartError, IntegrityError, WanllmdbWarning
 
 
 @pytest.fixture
@@ -118,6 +118,37 @@ def test_a_damaged_part_is_set_aside_and_the_others_stay(bench, sealed):
         assert [
             *map(repr, map(sorted, map(dict.items, api.run("p/b").scan_history())))
         ] == (wanted["rows"])
+
+
+def test_sql_leaves_out_what_was_set_aside_and_says_so(bench, sealed):
+    """Also what is merged in Python, and the console; the other run's rows stay."""
+    with wanllmdb.Api(sealed) as api:
+        fork = wanllmdb.init(store=sealed, project="p", id="f", fork_from="a?_step=3")
+        fork.log({"loss": 0.5})
+        fork.log_message("hello from f")
+        fork.finish()
+        wanllmdb.teardown()
+        for layout in ("wide", "console"):
+            path = part_of(bench, sealed, "a", layout)
+            flip(path, path.stat().st_size * 4)
+        with pytest.raises(IntegrityError):
+            CliRunner().invoke(
+                cli, ["--store", str(sealed), "store", "verify"],
+                catch_exceptions=False, standalone_mode=False,
+            )  # fmt: skip
+        counted = "SELECT run, count(*) AS n FROM {} GROUP BY run ORDER BY run"
+        for view, held in (
+            ("metrics", {"b"}), ("history('p')", {"b"}), ("logs", {"b", "f"}),
+            ("metrics_all", {"b", "f"}),
+        ):  # fmt: skip
+            with pytest.warns(WanllmdbWarning, match=r"set aside: rows of p/a\b"):
+                found = api.query(counted.format(view)).fetchall()
+            assert {run for run, _ in found} <= held, view
+            assert "b" in dict(found), view
+        with pytest.warns(WanllmdbWarning, match="set aside: rows of p/a, p/f are"):
+            table = api.metrics("loss", ["p/a", "p/b", "p/f"]).arrow()
+        assert {*table["run"].to_pylist()} == {"b"}
+        assert api.query("SELECT count(*) FROM runs").fetchall() == [(3,)]
 
 
 def test_a_part_that_is_gone_is_reported(bench, sealed):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from wanllmdb.types import Kind
+from wanllmdb.types import Kind, PlainLog
 
 
 class RunLine(NamedTuple):
@@ -32,6 +32,8 @@ class Share(NamedTuple):
 
     run: int
     part: int
+    row_first: int
+    rows: int
     step_min: int | None
     step_max: int | None
     epoch_min: int
@@ -100,7 +102,10 @@ def shares(
     connection: sqlite3.Connection, chosen: Sequence[int] | None = None
 ) -> list[Share]:
     """Who has rows in which part."""
-    fields = "run_id, part_id, step_min, step_max, epoch_min, epoch_max, plain"
+    fields = (
+        "run_id, part_id, row_first, rows, step_min, step_max, epoch_min, epoch_max,"
+        " plain"
+    )
     if chosen is None:
         rows = connection.execute(f"SELECT {fields} FROM part_run")
     else:
@@ -146,41 +151,38 @@ def part_keys(connection: sqlite3.Connection, part: int) -> dict[str, tuple[str,
     return {key: (name, codes) for key, name, codes in rows}
 
 
-class PlainLog(NamedTuple):
-    """An inline metric log that is plain; see table `inline_log`."""
-
-    run: int
-    token: str
-    epoch: int
-    rows: int
-    crc: int
-    data: bytes
-
-
 def plain_logs(
     connection: sqlite3.Connection, chosen: Sequence[int] | None = None
 ) -> list[PlainLog]:
     """The inline metric logs that are plain."""
-    fields = "run_id, token, epoch, rows, crc, data"
-    where = "kind = 'metrics' AND plain"
+    fields = (
+        "SELECT run.id, run.uid, run.run_id, project.name, log.token, log.epoch,"
+        " log.rows, log.crc, log.data FROM"
+    )
+    joined = (
+        "JOIN run ON run.id = log.run_id JOIN project ON project.id = run.project_id"
+        " WHERE log.kind = 'metrics' AND log.plain"
+    )
     if chosen is None:
-        rows = connection.execute(f"SELECT {fields} FROM inline_log WHERE {where}")
+        rows = connection.execute(f"{fields} inline_log log {joined}")
     else:
         rows = connection.execute(
-            f"SELECT {fields} FROM json_each(?) CROSS JOIN inline_log"
-            f" ON inline_log.run_id = value WHERE {where}",
+            f"{fields} json_each(?) CROSS JOIN inline_log log ON log.run_id = value"
+            f" {joined}",
             (_listed(chosen),),
         )
     return [*map(PlainLog._make, _fetched(rows))]
 
 
-def logged(connection: sqlite3.Connection, kind: Kind) -> tuple[set[int], set[int]]:
-    """(runs with inline logs of a kind, those among them that are not plain)."""
+def logged(
+    connection: sqlite3.Connection, kind: Kind, *, rough: bool = False
+) -> set[int]:
+    """Runs with inline logs of a kind; `rough`: with one that is not plain."""
     rows = connection.execute(
-        "SELECT run_id, min(plain) FROM inline_log WHERE kind = ? GROUP BY run_id",
-        (kind,),
-    ).fetchall()
-    return {pk for pk, _ in rows}, {pk for pk, plain in rows if not plain}
+        "SELECT DISTINCT run_id FROM inline_log WHERE kind = ? AND plain <= ?",
+        (kind, not rough),
+    )
+    return {pk for (pk,) in _fetched(rows)}
 
 
 def _listed(values: Sequence[Any] | None) -> str | None:

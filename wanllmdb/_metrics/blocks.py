@@ -48,7 +48,11 @@ def _of_shape(block: ShapeRows) -> ColumnRows:
         for key, code in zip(block.shape.keys, block.shape.codes, strict=True)
         if code == "n"
     ]
-    ordinals = np.asarray(block.ordinals, np.int64)
+    held = block.ordinals
+    ordinals = (  # NumPy would walk through a range
+        np.arange(held.start, held.stop) if isinstance(held, range)
+        else np.asarray(held, np.int64)
+    )  # fmt: skip
     return ColumnRows(ordinals, raw["step"], raw["time"], cells)
 
 

@@ -7,9 +7,9 @@ to end and read as one array.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from wanllmdb._metrics import segment
@@ -20,21 +20,10 @@ from wanllmdb._metrics.decode import Segment, ShapeRows
 from wanllmdb._metrics.seal import Table
 from wanllmdb._metrics.segment import FRAME_HEAD, HEADER_BYTES, Shape
 from wanllmdb.errors import CorruptPartError
-from wanllmdb.types import RunRef
+from wanllmdb.types import PlainLog
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-class Log(NamedTuple):
-    """A plain log, and whose it is."""
-
-    run: RunRef
-    token: str
-    epoch: int
-    rows: int
-    crc: int
-    data: bytes
 
 
 @dataclass(slots=True)
@@ -42,13 +31,13 @@ class PlainTable:
     """A wide table of logs of one shape, and whose rows it holds, in its order."""
 
     table: Table
-    logs: list[Log]
+    logs: list[PlainLog]
 
 
 def plain_tables(
-    logs: Iterable[Log], keys: Sequence[str] | None = None
+    logs: Iterable[PlainLog], keys: Sequence[str] | None = None
 ) -> list[PlainTable]:
-    """Wide tables of the rows of plain logs, one for each shape.
+    """Wide tables of the rows of plain logs, one or more for each shape.
 
     Args:
         logs: What the Catalog holds.
@@ -57,31 +46,58 @@ def plain_tables(
     Raises:
         CorruptPartError: a log's bytes are not what was stored.
     """
-    groups: dict[bytes, tuple[list[Log], list[bytes]]] = {}
-    definition, start, size = b"", 0, 0
+    alike: dict[tuple[int, int], list[PlainLog]] = {}
     for log in logs:
-        data = log.data
-        if crc32(data) != log.crc:
+        if crc32(log.data) != log.crc:
             raise CorruptPartError(
-                f"The Catalog's copy of the log of run {log.run.id} is damaged.",
-                hint="Restore a backup.", run=log.run.id,
+                f"The Catalog's copy of the log of run {log.run_id} is damaged.",
+                hint="Restore a backup.", run=log.run_id,
             )  # fmt: skip
-        # Most logs define what the one before them did.
-        if not start or not data.startswith(definition, HEADER_BYTES):
-            start = HEADER_BYTES + _frame_bytes(data, HEADER_BYTES)
-            size = _frame_bytes(data, start)
-            definition = data[HEADER_BYTES:start]
-        held, frames = groups.setdefault(definition, ([], []))
-        held.append(log)
-        frames.append(data[start : start + log.rows * size])
+        alike.setdefault((len(log.data), log.rows), []).append(log)
+    groups: dict[bytes, list[_Frames]] = {}
+    for held in alike.values():
+        for definition, frames in _by_definition(held):
+            groups.setdefault(definition, []).append(frames)
     made = []
-    for definition, (held, frames) in groups.items():
+    for definition, found in groups.items():
         number, codes, names = segment.payload_json(definition[FRAME_HEAD.size :])
         if keys is None or not set(names).isdisjoint(keys):
             shape = Shape(number, names, codes)
-            table = _table(shape, held, b"".join(frames), keys)
-            made.append(PlainTable(table, held))
+            owners = [log for frames in found for log in frames.logs]
+            joined = b"".join(frames.data for frames in found)
+            made.append(PlainTable(_table(shape, owners, joined, keys), owners))
     return made
+
+
+@dataclass(slots=True)
+class _Frames:
+    """The rows of some logs, end to end."""
+
+    logs: list[PlainLog]
+    data: bytes
+
+
+def _by_definition(logs: list[PlainLog]) -> Iterator[tuple[bytes, _Frames]]:
+    """Logs of one length and number of rows, by what their rows are defined as."""
+    import numpy as np
+
+    while logs:
+        first = logs[0]
+        start = HEADER_BYTES + _frame_bytes(first.data, HEADER_BYTES)
+        end = start + first.rows * _frame_bytes(first.data, start)
+        raw = np.frombuffer(b"".join(log.data for log in logs), np.uint8)
+        table = raw.reshape(len(logs), -1)
+        heads = table[:, HEADER_BYTES:start]
+        same = (heads == heads[0]).all(axis=1)
+        whole = bool(same.all())
+        mine = logs if whole else [log for log, i in zip(logs, same, strict=True) if i]
+        frames = table[:, start:end] if whole else table[same, start:end]
+        yield first.data[HEADER_BYTES:start], _Frames(mine, frames.tobytes())
+        logs = (
+            [log for log, i in zip(logs, same, strict=True) if not i]
+            if not whole
+            else []
+        )
 
 
 def _frame_bytes(data: bytes, at: int) -> int:
@@ -89,7 +105,7 @@ def _frame_bytes(data: bytes, at: int) -> int:
 
 
 def _table(
-    shape: Shape, logs: Sequence[Log], frames: bytes, keys: Sequence[str] | None
+    shape: Shape, logs: Sequence[PlainLog], frames: bytes, keys: Sequence[str] | None
 ) -> Table:
     import numpy as np
     import pyarrow as pa
@@ -101,8 +117,8 @@ def _table(
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     epochs = np.array([log.epoch for log in logs], np.int32)
     columns: dict[str, pa.Array] = {
-        "_uid": coded(which, [log.run.uid for log in logs]),
-        "_run": coded(which, [log.run.id for log in logs]),
+        "_uid": coded(which, [log.uid for log in logs]),
+        "_run": coded(which, [log.run_id for log in logs]),
         "_step": array(block.steps),
         "_ts": array(block.times // 1000, None, pa.timestamp("ms", "UTC")),
         "_epoch": array(np.repeat(epochs, counts)),

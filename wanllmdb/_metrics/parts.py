@@ -206,10 +206,7 @@ def wide_rows(
         columns = None
         if keys is not None:
             held = described(path)
-            columns = [*_PLACES, *(
-                name + suffix for key in keys if key in held
-                for name in [held[key][0]] for suffix in ("", "#i", "#b", "#s")
-            )]  # fmt: skip
+            columns = [*_PLACES, *value_columns(held, keys)]
         table = read_table(path, first, rows, columns)
         plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
         found = []
@@ -224,6 +221,18 @@ def wide_rows(
                         block.cells += [] if cells is None else [cells]
             found.append((identity, block))
         return found
+
+
+def value_columns(
+    held: Mapping[str, tuple[str, str]], keys: Sequence[str]
+) -> list[str]:
+    """The columns that may hold values of keys, some of which a part may lack."""
+    return [
+        held[key][0] + suffix
+        for key in keys
+        if key in held
+        for suffix in SUFFIXES.values()
+    ]
 
 
 def described(path: Path) -> dict[str, tuple[str, str]]:
