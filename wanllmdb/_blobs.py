@@ -7,6 +7,7 @@ its bytes when it is read.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,11 +19,18 @@ _CHUNK = 1 << 20
 
 
 class Blobs:
-    """The blobs of one Store."""
+    """The blobs of one Store.
 
-    def __init__(self, root: Path, tmp_dir: Path) -> None:
+    Args:
+        root: Where they are.
+        tmp_dir: Where drafts are, on the same filesystem.
+        trash: Where gc puts what nothing needs.
+    """
+
+    def __init__(self, root: Path, tmp_dir: Path, trash: Path) -> None:
         self._root = root / "sha256"
         self._tmp = tmp_dir
+        self._trash = trash
 
     def path_of(self, digest: str) -> Path:
         """Where a blob is, or would be."""
@@ -33,8 +41,7 @@ class Blobs:
         """Store bytes; durable on return."""
         digest = _digest.of_bytes(data)
         path = self.path_of(digest)
-        if path.exists():
-            os.utime(path)  # young again, for gc
+        if self.touch(digest):
             return digest
         self._make_dir(path.parent)
         _files.write_durably(path, data, self._tmp, mode=0o400)
@@ -59,8 +66,7 @@ class Blobs:
                     writer.flush()
                     os.fsync(writer.fileno())
             path = self.path_of(digest)
-            if path.exists():
-                os.utime(path)
+            if self.touch(digest):
                 return digest, size
             self._make_dir(path.parent)
             draft.rename(path)
@@ -68,6 +74,47 @@ class Blobs:
             return digest, size
         finally:
             draft.unlink(missing_ok=True)
+
+    def touch(self, digest: str) -> bool:
+        """Make a blob young again, for gc; out of the trash, if it is there.
+
+        Returns:
+            False if there is no such blob.
+        """
+        path = self.path_of(digest)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            try:
+                (self._trash / path.name).rename(path)
+            except FileNotFoundError:
+                return False
+            os.utime(path)
+            _files.fsync_dir(path.parent)
+        return True
+
+    def adopt(self, drafts: Mapping[Digest, Path]) -> None:
+        """Move whole files, named by what was hashed, into place; durable on return.
+
+        Args:
+            drafts: Files below the Store; those whose content is there are removed.
+        """
+        new = {
+            digest: path for digest, path in drafts.items() if not self.touch(digest)
+        }
+        _files.sync_files(list(new.values()))
+        self.make_dirs(self.path_of(digest).parent for digest in new)
+        for digest, draft in new.items():
+            draft.replace(self.path_of(digest))
+        _files.sync_dirs(self.path_of(digest).parent for digest in new)
+        for digest, draft in drafts.items():
+            if digest not in new:
+                draft.unlink(missing_ok=True)
+
+    def make_dirs(self, directories: Iterable[Path]) -> None:
+        """Make directories that blobs are in; durable on return."""
+        for directory in set(directories):
+            self._make_dir(directory)
 
     def _make_dir(self, directory: Path) -> None:
         if not directory.exists():

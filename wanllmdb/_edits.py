@@ -35,13 +35,13 @@ def change_config(
     """
     with store.catalog.transaction(durable=durable) as connection:
         record = runs.read(connection, pk)
-        before = store.load_json(record, "config")
+        before = store.data.load_json(record, "config")
         after = {**before, **new}
         for key in removed:
             after.pop(key, None)
         changed = [k for k in {**before, **after} if _differ(before, after, k)]
         if changed:
-            store.write_json(connection, pk, "config", after)
+            store.data.write_json(connection, pk, "config", after)
             events.record(
                 connection, "config", "run", record.uid,
                 before={k: before[k] for k in changed if k in before},
@@ -66,9 +66,9 @@ def change_summary(store: Store, pk: int, new: Mapping[str, JSONValue]) -> None:
     _log_summary(store, record, new)
     with store.catalog.transaction(durable=True) as connection:
         record = runs.read(connection, pk)
-        before = store.load_json(record, "summary")
+        before = store.data.load_json(record, "summary")
         after = {k: v for k, v in {**before, **new}.items() if v != DELETED}
-        store.write_json(connection, pk, "summary", after)
+        store.data.write_json(connection, pk, "summary", after)
         events.record(
             connection, "summary", "run", record.uid,
             before={key: before.get(key) for key in new}, after=dict(new),
@@ -89,7 +89,7 @@ def _log_summary(store: Store, record: RunRecord, new: Mapping[str, JSONValue]) 
         _files.make_private_dir(directory)
         writer = StreamWriter(
             directory, identity, Kind.EDITS, on_fault=fail,
-            spill=lambda text: store.spill(record.pk, text),
+            spill=lambda text: store.data.spill(record.pk, text),
         )  # fmt: skip
         try:
             writer.write_summary(new)

@@ -18,14 +18,10 @@ from wanllmdb import _layout
 from wanllmdb._catalog import overview, runs, sealed
 from wanllmdb._catalog.connection import Database
 from wanllmdb._catalog.sealed import NewPart, PartFacts, RunShare
-from wanllmdb._compaction import (
-    Compactor,
-    layout_of,
-    share_of,
-    written_by,
-)
+from wanllmdb._compaction import layout_of, share_of, written_by
 from wanllmdb._metrics import decode
 from wanllmdb._segments import Moved
+from wanllmdb._sweeping import Sweeper
 from wanllmdb.errors import CorruptPartError
 from wanllmdb.types import Kind, RunRef
 
@@ -88,11 +84,11 @@ def is_due(catalog: Database, project: str) -> bool:
     return parts > WAITING_PARTS or inline >= WAITING_INLINE
 
 
-def merge(compactor: Compactor, catalog: Database, project: str) -> bool:
+def merge(sweeper: Sweeper, catalog: Database, project: str) -> bool:
     """Merge what of a project is small; False where there is nothing, or no turn.
 
     Args:
-        compactor: Holds the locks.
+        sweeper: Gives turns, and removes drafts.
         catalog: Where the parts are listed.
         project: Its name.
 
@@ -100,17 +96,17 @@ def merge(compactor: Compactor, catalog: Database, project: str) -> bool:
         CorruptPartError: a part is damaged; nothing was changed.
     """
     try:
-        return _merge(compactor, catalog, project)
+        return _merge(sweeper, catalog, project)
     except (Moved, FileNotFoundError):
         return False  # a run was resumed, or purged, meanwhile: another time
 
 
-def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
+def _merge(sweeper: Sweeper, catalog: Database, project: str) -> bool:
     uid = runs.project_uid(catalog.reader, project)
-    with compactor.alone(uid) as mine:
+    with sweeper.alone(uid) as mine:
         if not mine:
             return False
-        compactor.collect_drafts(uid, project)
+        sweeper.collect_drafts(uid, project)
         facts, shares = sealed.mergeable(catalog.reader, uid, MERGED_BYTES)
         held = sealed.parts_by_run(catalog.reader, uid)
         chosen = _chosen(facts, shares, held)
@@ -122,7 +118,7 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
         if not chosen and len(inline.runs) < 2:
             return False
         sources: dict[str, list[_Source]] = {}
-        target = compactor.root / _layout.PARTS / uid
+        target = sweeper.root / _layout.PARTS / uid
         for fact in sorted(chosen, key=lambda fact: fact.part):  # as they were sealed
             own = {share.run: share for share in shares[fact.part]}
             columns = _columns(target, fact)
@@ -134,7 +130,7 @@ def _merge(compactor: Compactor, catalog: Database, project: str) -> bool:
                 _Source(table.columns, own, table=table.arrow)
             )
         new = [
-            _written(compactor, catalog, uid, layout, found)
+            _written(sweeper, catalog, uid, layout, found)
             for layout, found in sources.items()
         ]
         _put(catalog, target, project, new, chosen, inline)
@@ -279,7 +275,7 @@ def _columns(target: Path, fact: PartFacts) -> dict[str, tuple[str, str]]:
 
 
 def _written(
-    compactor: Compactor,
+    sweeper: Sweeper,
     catalog: Database,
     owner: str,
     layout: str,
@@ -297,8 +293,8 @@ def _written(
     shares: list[RunShare] = []
     described = Table(layout, schema.empty_table(), columns)
     pieces = _buffered(_by_run(order, sources, described, shares))
-    target = compactor.root / _layout.PARTS / owner
-    done = parts.write(pieces, described, target, compactor.root / _layout.TMP, owner)
+    target = sweeper.root / _layout.PARTS / owner
+    done = parts.write(pieces, described, target, sweeper.root / _layout.TMP, owner)
     rows = sum(share.rows for share in shares)
     return NewPart(done.name, layout, rows, done.bytes, done.digest, shares, columns)
 

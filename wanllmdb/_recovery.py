@@ -109,7 +109,7 @@ def _end_if_all_closed(store: Store, record: RunRecord) -> bool:
 
 
 def _set_crashed(store: Store, record: RunRecord, timeout: float) -> None:
-    store.ingest_files(record)
+    store.data.ingest_files(record)
     # Before the sums: what a writer that lives after all adds must lie beyond.
     fences = store.logs.fences(record)
     sums = store.logs.sums(record)

@@ -84,7 +84,7 @@ class RunFiles:
         """Store what changed since: files saved before, and new ones of their globs."""
         if self._store is None:
             return
-        known = {file.source: file for file in self._store.files(self._record.pk)}
+        known = {file.source: file for file in self._store.data.files(self._record.pk)}
         sources = [
             Source(Path(file.source), file.path, file.policy)
             for file in known.values()
@@ -109,7 +109,7 @@ class RunFiles:
     def _store_all(self, sources: list[Source]) -> None:
         if self._store is not None and sources:
             with self._voice.guarded("save files"):
-                self._store.store_files(self._record.pk, sources, self._not_stored)
+                self._store.data.store_files(self._record.pk, sources, self._not_stored)
 
     def _not_stored(self, source: Source, error: OSError) -> None:
         self._voice.survived(f"save {source.path}", error)

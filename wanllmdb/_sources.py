@@ -10,7 +10,6 @@ visible row once, already merged.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,8 @@ from wanllmdb.errors import CorruptPartError
 from wanllmdb.types import Kind, PlainLog, RunRef
 
 if TYPE_CHECKING:
+    import sqlite3
+
     import pyarrow as pa
 
     from wanllmdb._metrics.seal import Batch

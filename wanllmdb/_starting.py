@@ -121,7 +121,7 @@ def handle_of_parent(store: Store, path: str, settings: Settings) -> Run:
             f"The parent's run {path!r} is not in {store.path}.",
             hint="Guard the training script with if __name__ == '__main__'.",
         )
-    config = store.load_json(record, "config")
+    config = store.data.load_json(record, "config")
     return Run(
         store, record, None, settings, role="child", child_prefix="spawn", config=config
     )
@@ -231,7 +231,7 @@ def _reopened(
     """A run's next epoch; one that does not resume forgets the earlier config."""
     record = runs.read(store.catalog.reader, stream.run_pk)
     if not resumed:
-        known = store.load_json(record, "config")
+        known = store.data.load_json(record, "config")
         removed = [key for key in known if key not in request.config]
         _edits.change_config(store, record.pk, {}, removed, durable=False)
     config = _apply(store, record, request)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -21,26 +21,23 @@ from wanllmdb import (
     _clock,
     _files,
     _ids,
-    _json,
     _layout,
     _locks,
     _merging,
-    _values,
 )
 from wanllmdb._blobs import Blobs
 from wanllmdb._catalog import events, migrations, projects, runs, streams, values
-from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog.connection import Database, read_stamp
-from wanllmdb._catalog.schema import JSON_LIMIT
-from wanllmdb._compaction import SWEPT_AT_ONCE, Compactor, Inline
+from wanllmdb._compaction import Compactor, Inline
 from wanllmdb._debuglog import DebugLog, noted
 from wanllmdb._liveness import Liveness, OpenStream
 from wanllmdb._metrics.fold import Fold
 from wanllmdb._metrics.summary import summarise
+from wanllmdb._rundata import Document, RunData, put_document
 from wanllmdb._runlog import RunLogs, Sums
+from wanllmdb._sweeping import SWEPT_AT_ONCE, Sweeper
 from wanllmdb.errors import IntegrityError
 from wanllmdb.types import (
-    Alert,
     Damage,
     End,
     Epoch,
@@ -48,9 +45,7 @@ from wanllmdb.types import (
     Location,
     Losses,
     NewRun,
-    RunFile,
     RunRecord,
-    Source,
     State,
     StreamIdentity,
 )
@@ -60,19 +55,10 @@ ASKED_AT_ONE_IN = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Document:
-    """Config or summary, ready to be written; too large a text is a blob already."""
-
-    value: Mapping[str, JSONValue]
-    text: str
-    blob: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Numbers:
     """What a run came to, ready to be written."""
 
-    summary: _Document
+    summary: Document
     keys: values.KeyRows
     last_step: int | None
     damage: Sequence[Damage] | None
@@ -108,7 +94,9 @@ class Store:
         self.lock_dir = self.path / _layout.LOCKS
         self.debug = DebugLog(self.path / "logs")
         self.network = _layout.is_on_network(self.path)
-        self.blobs = Blobs(self.path / _layout.BLOBS, self.tmp)
+        self.blobs = Blobs(
+            self.path / _layout.BLOBS, self.tmp, self.path / _layout.TRASH / "blobs"
+        )
         catalog = self.path / _layout.CATALOG
         self.catalog = Database(
             catalog, self.lock_dir, wal=not self.network, read_only=self.read_only,
@@ -122,8 +110,12 @@ class Store:
         self.logs = RunLogs(
             self.path / _layout.LIVE, self.parts, self.catalog, self.blobs
         )
+        self.data = RunData(self.catalog, self.blobs, self.logs)
         self.liveness = Liveness(self.logs, self.debug)
-        self.compactor = Compactor(self.path, self.catalog, self.logs, self.debug)
+        self.sweeper = Sweeper(self.path, self.catalog, self.debug)
+        self.compactor = Compactor(
+            self.path, self.catalog, self.logs, self.sweeper, self.debug
+        )
 
     def close(self) -> None:
         """Close the Catalog; runs of this process must be finished first."""
@@ -156,7 +148,7 @@ class Store:
             RunExistsError: a run of that id exists in the project.
         """
         stream = self._open_stream(new.uid, 1, writer)
-        config = self._document(new.config)
+        config = self.data.document(new.config)
         kind = "fork" if new.parent else "init"
         first = new.parent.step + 1 if new.parent else 0
         with (
@@ -166,7 +158,7 @@ class Store:
             pk = runs.insert(connection, new, os.getpid())
             runs.add_epoch(connection, pk, kind, os.getpid(), first_step=first, job=job)
             streams.add(connection, pk, stream.identity, creator=True)
-            _put_document(connection, pk, "config", config)
+            put_document(connection, pk, "config", config)
         stream.run_pk = pk
         return stream
 
@@ -252,7 +244,7 @@ class Store:
             self.debug.survived("sync", error)
         record = runs.read(self.catalog.reader, stream.run_pk)
         numbers = None
-        with self.compactor.alone(record.uid) as alone:
+        with self.sweeper.alone(record.uid) as alone:
             inline = Inline()
             if not self.liveness.others_alive(stream):
                 numbers = self.numbers(record, self._all(record, stream, losses, sums))
@@ -291,11 +283,11 @@ class Store:
             yield f"sealed {record.path}, {size} bytes of log"
         for project in projects.read_all(self.catalog.reader):
             try:
-                while _merging.merge(self.compactor, self.catalog, project.name):
+                while _merging.merge(self.sweeper, self.catalog, project.name):
                     yield f"merged small parts of project {project.name}"
             except IntegrityError as error:  # the others are merged all the same
                 yield f"cannot merge the parts of project {project.name}: {error}"
-        removed = self.compactor.sweep() + self.compactor.collect_orphans()
+        removed = self.sweeper.sweep() + self.sweeper.collect_orphans()
         if removed:
             yield f"removed {removed} files that nothing names any more"
 
@@ -308,12 +300,12 @@ class Store:
         """
         try:
             self.compactor.seal(record, limit)
-            self.compactor.sweep(SWEPT_AT_ONCE)
+            self.sweeper.sweep(SWEPT_AT_ONCE)
             # Asked at one run in so many, for the answer costs more the more runs wait.
             if int(record.uid[-4:], 16) % ASKED_AT_ONE_IN == 0 and _merging.is_due(
                 self.catalog, record.project
             ):
-                _merging.merge(self.compactor, self.catalog, record.project)
+                _merging.merge(self.sweeper, self.catalog, record.project)
         except Exception as error:  # noqa: BLE001 - noted; the next compaction tries again
             self.debug.survived(
                 f"compaction of {record.project}/{record.run_id}", error
@@ -398,7 +390,7 @@ class Store:
             except (IntegrityError, OSError) as error:  # its blob is lost, not the run
                 self.debug.survived(f"summary of {record.run_id}", error)
         return Numbers(
-            self._document(summary),
+            self.data.document(summary),
             values.key_rows(sums.stats(), definitions),
             sums.last_step,
             sums.damage,
@@ -415,7 +407,7 @@ class Store:
 
     def write_numbers(self, connection: Any, pk: int, numbers: Numbers) -> None:
         """Write what a run came to, inside a transaction."""
-        _put_document(connection, pk, "summary", numbers.summary)
+        put_document(connection, pk, "summary", numbers.summary)
         values.set_keys(connection, pk, numbers.keys)
         runs.set_last_step(connection, pk, numbers.last_step)
         if numbers.damage is not None:
@@ -433,99 +425,6 @@ class Store:
         numbers = self.numbers(record, sums)
         with self.catalog.transaction(durable=False, timeout=timeout) as connection:
             self.write_numbers(connection, pk, numbers)
-
-    # What a run says of itself
-
-    def save_environment(self, pk: int, facts: Mapping[str, JSONValue]) -> None:
-        """Store what was captured of a run's surroundings."""
-        with self.catalog.transaction(durable=False) as connection:
-            runs.set_environment(connection, pk, facts)
-
-    def save_definition(
-        self, record: RunRecord, name: str, options: Mapping[str, JSONValue]
-    ) -> None:
-        """Store a `define_metric` of a run."""
-        with self.catalog.transaction(durable=False) as connection:
-            values.add_definition(connection, record, name, options)
-
-    def save_alert(self, pk: int, alert: Alert) -> None:
-        """Store an alert of a run."""
-        with self.catalog.transaction(durable=True) as connection:
-            run_files.add_alert(connection, pk, alert)
-
-    def spill(self, pk: int, text: bytes) -> _json.BlobRef:
-        """Store a value too large for a frame as a blob; return what stands for it."""
-        digest = self.blobs.put_bytes(text)
-        with self.catalog.transaction(durable=False) as connection:
-            run_files.refer(connection, pk, digest)
-        return _json.BlobRef(digest, len(text))
-
-    def write_json(
-        self, connection: Any, pk: int, scope: str, value: Mapping[str, JSONValue]
-    ) -> None:
-        """Write config or summary inside a transaction."""
-        _put_document(connection, pk, scope, self._document(value))
-
-    def load_json(self, record: RunRecord, scope: str) -> dict[str, JSONValue]:
-        """A run's config or summary."""
-        config = scope == "config"
-        blob = record.config_blob if config else record.summary_blob
-        text: str | bytes = record.config_json if config else record.summary_json
-        if blob is not None:
-            text = self.blobs.get(blob)
-        value: dict[str, JSONValue] = _json.loads(text)
-        return value
-
-    def _document(self, value: Mapping[str, JSONValue]) -> _Document:
-        text = _json.dumps(dict(value))
-        blob = self.blobs.put_bytes(text.encode()) if len(text) > JSON_LIMIT else None
-        return _Document(value, text, blob)
-
-    def ingest_files(self, record: RunRecord) -> None:
-        """Store what lies in the run's directory of files as blobs."""
-        root = self.run_dir(record.uid) / "files"
-        sources = [
-            Source(path, path.relative_to(root).as_posix(), "end")
-            for path in sorted(root.rglob("*"))
-            if path.is_file() and not path.is_symlink()
-        ]
-        self.store_files(record.pk, sources)
-
-    def store_files(
-        self,
-        pk: int,
-        sources: Sequence[Source],
-        on_error: Callable[[Source, OSError], None] = lambda source, error: None,
-    ) -> None:
-        """Copy files' bytes into the Store and record them; durable on return.
-
-        Args:
-            pk: The run.
-            sources: What to store; a later source of the same name replaces it.
-            on_error: Told of each file that could not be read or stored.
-        """
-        stored = []
-        for source in sources:
-            try:
-                mtime_ns = source.path.stat().st_mtime_ns
-                digest, size = self.blobs.put_file(source.path)
-            except OSError as error:
-                on_error(source, error)
-                continue
-            stored.append(
-                RunFile(
-                    _values.clean_text(source.name), digest, size, source.policy,
-                    _values.clean_text(str(source.path)), mtime_ns, _clock.now_us(),
-                )
-            )  # fmt: skip
-        if stored:
-            with self.catalog.transaction(durable=True) as connection:
-                for file in stored:
-                    run_files.put(connection, pk, file)
-
-    def files(self, pk: int) -> list[RunFile]:
-        """The files stored with a run, by name."""
-        return run_files.read(self.catalog.reader, pk)
 
     def _open_stream(self, uid: str, epoch: int, writer: str) -> OpenStream:
         directory = self.run_dir(uid)
@@ -587,9 +486,3 @@ def _creators_left(connection: Any, record: RunRecord) -> bool:
     """Whether whoever began the epoch has finished: one that died is recovery's."""
     ends = streams.ends(connection, record.pk, record.epoch)
     return all(stream.end for stream in ends if stream.creator)
-
-
-def _put_document(connection: Any, pk: int, scope: str, document: _Document) -> None:
-    if document.blob is not None:
-        run_files.refer(connection, pk, document.blob)
-    values.set_json(connection, pk, scope, document.value, document.text, document.blob)

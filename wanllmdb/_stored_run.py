@@ -140,12 +140,12 @@ class StoredRun(Facts):
     @property
     def config(self) -> dict[str, Any]:
         """Its inputs."""
-        return self._store.load_json(self._record, "config")
+        return self._store.data.load_json(self._record, "config")
 
     @property
     def summary(self) -> dict[str, Any]:
         """Its final values, or those of at most 10 s ago for a live run."""
-        return self._store.load_json(self._record, "summary")
+        return self._store.data.load_json(self._record, "summary")
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _kept(store: Store) -> Iterator[None]:
     if store.read_only:
         yield
         return
-    lock = _locks.acquire(store.compactor.sweep_lock, BACKUP_TURN)
+    lock = _locks.acquire(store.sweeper.sweep_lock, BACKUP_TURN)
     if lock is None:
         raise StoreLockedError(
             f"Another backup of {store.path} is being made.", hint="Wait for it."
@@ -106,7 +106,7 @@ def restore(source: Path, target: Path) -> Path:
         with _drafted(goal) as draft:
             catalog = Database(
                 origin / CATALOG, origin / LOCKS, wal=False, read_only=True,
-                load_blob=Blobs(origin / BLOBS, origin).get,
+                load_blob=Blobs(origin / BLOBS, origin, origin / TRASH).get,
             )  # fmt: skip
             try:
                 catalog.backup_to(draft / CATALOG)

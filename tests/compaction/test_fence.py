@@ -311,10 +311,10 @@ def test_a_sweep_waits_for_a_backup(bench, later):
         directory = Path(run.dir).parent
     later(DAY)
     with wanllmdb.Api(bench.store) as api, _upkeep._kept(api.store):
-        assert api.store.compactor.sweep() == 0
+        assert api.store.sweeper.sweep() == 0
         assert directory.exists()
     with wanllmdb.Api(bench.store) as api:
-        assert api.store.compactor.sweep() == 1
+        assert api.store.sweeper.sweep() == 1
     assert not directory.exists()
 
 
@@ -355,8 +355,8 @@ def test_what_cannot_be_removed_now_is_removed_later(bench):
         directory = Path(run.dir).parent
     bench.let_time_pass(bench.store)
     with wanllmdb.Api(bench.store) as api:
-        with api.store.compactor.alone(directory.name):
-            assert api.store.compactor.sweep() == 0
+        with api.store.sweeper.alone(directory.name):
+            assert api.store.sweeper.sweep() == 0
         assert directory.exists()
     bench.let_time_pass(bench.store)
     assert bench.compact(bench.store) == ["removed 1 files that nothing names any more"]
