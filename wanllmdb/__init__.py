@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wanllmdb import errors
+    from wanllmdb._artifacts import Artifact
     from wanllmdb._config import Config, Summary
     from wanllmdb._logging import LogHandler
     from wanllmdb._observers import on
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         finish,
         init,
         log,
+        log_artifact,
         log_code,
         log_message,
         login,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         setup,
         teardown,
         unwatch,
+        use_artifact,
         watch,
     )
     from wanllmdb._wandb_settings import Settings
@@ -45,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlertLevel",
     "Api",
+    "Artifact",
     "ConfigError",
     "LogHandler",
     "Run",
@@ -59,6 +63,7 @@ __all__ = [
     "finish",
     "init",
     "log",
+    "log_artifact",
     "log_code",
     "log_message",
     "login",
@@ -72,12 +77,13 @@ __all__ = [
     "summary",
     "teardown",
     "unwatch",
+    "use_artifact",
     "watch",
 ]
 
 
 _HOMES = {
-    "Settings": "_wandb_settings",
+    "Settings": "_wandb_settings", "Artifact": "_artifacts",
     "Api": "_query", "query": "_query",
     "LogHandler": "_logging", "Run": "_run", "on": "_observers",
     "AlertLevel": "types", "State": "types", "ConfigError": "errors",

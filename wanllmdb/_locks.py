@@ -12,7 +12,10 @@ import errno
 import os
 import struct
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if sys.platform != "win32":  # there `import wanllmdb` works, and init() refuses
@@ -24,6 +27,11 @@ _BUSY = (errno.EACCES, errno.EAGAIN)
 
 _owned: dict[tuple[int, int], int] = {}
 """(device, inode) of each lock held here -> its descriptor."""
+
+
+_shared: dict[Path, list[int]] = {}
+"""Path of each lock that is shared here -> [its descriptor, how many share it]."""
+_sharing = threading.Lock()
 
 
 class FileLock:
@@ -126,6 +134,56 @@ def try_acquire(path: Path) -> FileLock | None:
         os.close(fd)
 
 
+@contextmanager
+def shared(path: Path, timeout: float) -> Iterator[bool]:
+    """Share the lock of a file with others who do; whoever owns it keeps all out.
+
+    Args:
+        path: The file, made if need be; it is never removed.
+        timeout: Seconds to wait for its owner.
+
+    Yields:
+        Whether it is shared now; False after `timeout`.
+    """
+    deadline = time.monotonic() + timeout
+    while not (held := _share(path)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        yield held
+    finally:
+        if held:
+            _unshare(path)
+
+
+def _share(path: Path) -> bool:
+    with _sharing:
+        if path in _shared:
+            _shared[path][1] += 1
+            return True
+        if is_owned(path):
+            return False
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _try_lock(fd, fcntl.LOCK_SH):
+            os.close(fd)
+            return False
+        _shared[path] = [fd, 1]
+        stat = os.fstat(fd)
+        _owned[stat.st_dev, stat.st_ino] = fd
+        return True
+
+
+def _unshare(path: Path) -> None:
+    with _sharing:
+        fd, count = _shared[path]
+        if count > 1:
+            _shared[path][1] = count - 1
+            return
+        del _shared[path]
+        stat = os.fstat(fd)
+        _owned.pop((stat.st_dev, stat.st_ino), None)
+        os.close(fd)
+
+
 def is_owned(path: Path) -> bool:
     """Whether this process holds the lock of a file; the file is not opened."""
     try:
@@ -165,6 +223,7 @@ def forget_after_fork() -> None:
         except OSError:  # closed meanwhile by the program itself
             pass
     _owned.clear()
+    _shared.clear()
 
 
 def _try_lock(fd: int, mode: int) -> bool:

@@ -14,6 +14,11 @@ MAX_WRITER = 16
 """Room for a writer's name in the header of its segments, bytes."""
 _RUN_ID_FORBIDDEN = ":;,#?/"
 _PROJECT_FORBIDDEN = "/\\#?%:"
+_ALIAS_FORBIDDEN = "/\\:@,#?%*"
+_ARTIFACT = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+_VERSION = re.compile(r"v[0-9]+\Z")
+LATEST = "latest"
+"""The selector of the newest version; no alias, for it is derived."""
 
 _ADJECTIVES = """
 able amber ample azure bold brave breezy bright brisk calm candid cheery clear
@@ -85,6 +90,82 @@ def project(value: object) -> str:
         InvalidNameError: empty, over 255 bytes, or with one of ``/\#?%:``.
     """
     return _checked(value, "project name", _PROJECT_FORBIDDEN)
+
+
+def artifact(value: object) -> str:
+    """An artifact's name.
+
+    Raises:
+        InvalidNameError: not 1 to 128 of ASCII letters, digits and ``._-``.
+    """
+    if not isinstance(value, str) or not _ARTIFACT.match(value):
+        raise InvalidNameError(
+            f"{str(value)[:140]!r} is no name for an artifact.",
+            hint="Use 1 to 128 letters, digits, dots, dashes and underscores.",
+        )
+    return value
+
+
+def artifact_type(value: object) -> str:
+    """An artifact's type.
+
+    Raises:
+        InvalidNameError: empty, over 255 bytes, or with a slash or a colon.
+    """
+    return _checked(value, "artifact type", "/:")
+
+
+def alias(value: object) -> str:
+    r"""An alias, as it is shown.
+
+    Raises:
+        InvalidNameError: empty, over 255 bytes, with one of ``/\:@,#?%*``, or a name
+            that is derived: ``latest``, ``v3``.
+    """
+    name = _checked(value, "alias", _ALIAS_FORBIDDEN)
+    if is_derived(name):
+        raise InvalidNameError(
+            f"{name!r} is no alias: it follows from the versions' numbers.",
+            hint="Choose another name.",
+        )
+    return name
+
+
+def is_derived(name: str) -> bool:
+    """Whether a selector follows from the versions: ``latest``, or a number."""
+    key = alias_key(name)
+    return key == LATEST or _VERSION.match(key) is not None
+
+
+def alias_key(name: str) -> str:
+    """What two aliases that are one have in common: NFC, whatever the case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def artifact_path(value: object) -> tuple[str | None, str, str]:
+    """Project, name and selector of ``[entity/][project/]name[:selector]``.
+
+    Args:
+        value: The path; an entity, as W&B has it, is left out.
+
+    Returns:
+        The project is None where the path names none.
+        The selector is an alias, ``vN`` or ``@digest``; ``latest`` where there is none.
+
+    Raises:
+        InvalidNameError: a part is no such name.
+    """
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise InvalidNameError(
+            f"An artifact's path is text, not {kind}.", hint="Use a str."
+        )
+    head, slash, tail = lookup(value).rpartition("/")
+    name, colon, selector = tail.partition(":")
+    project = head.rpartition("/")[2] if slash else None
+    if colon and not selector:
+        raise InvalidNameError(f"{value!r} ends with a colon.", hint="Name an alias.")
+    return project, artifact(name), selector or LATEST
 
 
 def tags(value: object) -> tuple[str, ...]:

@@ -13,13 +13,11 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from wanllmdb import _locks
+from wanllmdb import _locks, _stores
 from wanllmdb._ends import end_of
 from wanllmdb._run import Run
-from wanllmdb._store import Store
 from wanllmdb.types import End, State
 
 CHILD_VARIABLE = "_WANLLMDB_RUN"
@@ -32,18 +30,16 @@ class Process:
 
     Attributes:
         pid: Whose this is; a forked child finds its parent's here.
-        stores: Open Stores by directory.
         live: Runs that have not ended, oldest first.
         inherited: Those of them that a fork took over.
         active: The run that module-level calls go to.
         hooked: Whether the hooks of exit are set.
         exit_code: What `sys.exit` was called with.
-        said: W&B's variables that were spoken of.
+        said: W&B's variables, and Stores, that were spoken of.
         last_ended: The run that ended last, and the exception then on its way.
     """
 
     pid: int
-    stores: dict[Path, Store] = field(default_factory=dict)
     live: list[Run] = field(default_factory=list)
     inherited: list[Run] = field(default_factory=list)
     active: Run | None = None
@@ -80,9 +76,7 @@ def end_all(exit_code: int | None = None) -> None:
     """Finish every live run, and close the Stores."""
     for run in list(process.live):
         run.finish(exit_code)
-    for store in list(process.stores.values()):
-        store.close()
-    process.stores.clear()
+    _stores.close_all()
 
 
 def adopt() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wanllmdb import (
+    _artifacts,
     _edits,
     _files,
     _ranking,
@@ -17,6 +18,7 @@ from wanllmdb import (
     _sql,
     _values,
 )
+from wanllmdb._artifacts import Artifact
 from wanllmdb._catalog import projects, runs, values
 from wanllmdb._catalog.projects import ProjectRecord
 from wanllmdb._recovery import recheck_fence, recover_dead, recover_quietly
@@ -26,6 +28,7 @@ from wanllmdb._stored_run import StoredRun
 from wanllmdb.errors import (
     InvalidInputError,
     MetricNotFoundError,
+    NotFoundError,
     RunNotFoundError,
 )
 from wanllmdb.types import RunRecord
@@ -311,6 +314,61 @@ class Api:
                 hint="`wanllmdb metric ls RUN` shows what a run logged.",
                 key=keys[0] if keys else "",
             )
+
+    @operation("read artifact")
+    def artifact(self, name: str, type: str | None = None) -> Artifact:
+        """One version of an artifact.
+
+        Args:
+            name: ``[project/]name[:alias|:vN|:@digest]``; without a suffix the newest.
+                Without a project: the only one that has such an artifact.
+            type: Refuse another type than this.
+
+        Raises:
+            ArtifactNotFoundError: there is none of that name.
+            VersionNotFoundError: it has no such version.
+            AmbiguousNameError: several projects have one of that name.
+            InvalidInputError: it is of another type.
+        """
+        return _artifacts.find(self.store, name, None, type)
+
+    @operation("list artifacts")
+    def artifacts(
+        self,
+        /,
+        type_name: str | None = None,
+        name: str | None = None,
+        *,
+        project: str | None = None,
+        **_: Any,
+    ) -> list[Artifact]:
+        """The versions of an artifact, newest first; or the newest of each artifact.
+
+        Args:
+            type_name: Only of this type.
+            name: ``[project/]name``; None for all artifacts, by project and name.
+            project: Only this project's, where no name is given.
+
+        Raises:
+            ArtifactNotFoundError: there is none of that name.
+        """
+        if name is None:
+            return _artifacts.newest(self.store, project, type_name)
+        found = _artifacts.versions(self.store, name, project)
+        return [a for a in found if type_name in (None, a.type)]
+
+    def artifact_versions(
+        self, type_name: str | None, name: str, **_: Any
+    ) -> list[Artifact]:
+        """The versions of an artifact, newest first; as `artifacts`."""
+        return self.artifacts(type_name, name)
+
+    def artifact_exists(self, name: str, type: str | None = None) -> bool:
+        """Whether there is such a version; the name is as in `artifact`."""
+        try:
+            return self.artifact(name, type) is not None
+        except (NotFoundError, InvalidInputError):
+            return False
 
     @operation("rank runs")
     def leaderboard(

@@ -21,8 +21,8 @@ from wanllmdb._metrics.fold import KEY_LIMIT, Fold
 from wanllmdb._metrics.segment import SEGMENT_BYTES
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter, fdatasync
+from wanllmdb._run_artifacts import RunArtifacts
 from wanllmdb._run_config import ConfigWriter
-from wanllmdb._run_facts import RunFacts
 from wanllmdb._run_files import RunFiles
 from wanllmdb._runlog import Sums
 from wanllmdb._settings import Settings
@@ -50,7 +50,7 @@ SUMMARY_SECONDS = 10.0
 SEAL_SECONDS = 5.0
 
 
-class Run(RunFacts):
+class Run(RunArtifacts):
     """One recorded execution, while it is written.
 
     Made by `wanllmdb.init`. Safe for threads; a forked child that logs writes a
@@ -323,7 +323,7 @@ class Run(RunFacts):
                 self._use_writer(self._writer)
         if self._store is not None and self._role != "child":
             with self._voice.guarded("define_metric"):
-                self._store.save_definition(self._record, name, options)
+                self._store.data.save_definition(self._record, name, options)
         return Metric(name)
 
     # Config and summary
@@ -457,7 +457,7 @@ class Run(RunFacts):
         alert = Alert(title, text, AlertLevel(word), _clock.now_us(), self._step)
         if self._store is not None:
             with self._voice.guarded("alert"):
-                self._store.save_alert(self._record.pk, alert)
+                self._store.data.save_alert(self._record.pk, alert)
         self._voice.say(f"{word} {alert.title}" + (f": {alert.text}" if text else ""))
         _observers.notify("alert", alert, self._voice.survived)
 
@@ -558,7 +558,7 @@ class Run(RunFacts):
             if self._role != "child":
                 self._files.save_again()
             if self._role == "creator":
-                store.ingest_files(self._record)
+                store.data.ingest_files(self._record)
         if self._role != "child":
             self._config_writer.save(store, self._record.pk)
 
@@ -604,7 +604,7 @@ class Run(RunFacts):
     def _save_environment(self, facts: Mapping[str, Any]) -> None:
         assert self._store is not None
         clean: dict[str, JSONValue] = _values.config_value(facts)
-        self._store.save_environment(self._record.pk, clean)
+        self._store.data.save_environment(self._record.pk, clean)
 
     # In the background
 
@@ -699,7 +699,7 @@ class Run(RunFacts):
         """A blob for a large value; where that fails, the value's first characters."""
         assert self._store is not None
         try:
-            return self._store.spill(self._record.pk, data)
+            return self._store.data.spill(self._record.pk, data)
         except (WanllmdbError, OSError) as error:
             self._voice.survived("spill", error)
             self._complain("log", f"a large value could not be stored ({error})")

@@ -17,8 +17,10 @@ from wanllmdb import (
     _names,
     _settings,
     _starting,
+    _stores,
     _wandb_settings,
 )
+from wanllmdb._artifacts import Artifact
 from wanllmdb._definitions import Metric
 from wanllmdb._process import CHILD_VARIABLE, activate, adopt, end_all, process
 from wanllmdb._run import Run
@@ -243,6 +245,16 @@ def log_message(message: str, level: str = "INFO") -> None:
     _required("log_message").log_message(message, level)
 
 
+def log_artifact(*args: Any, **kwargs: Any) -> Artifact:
+    """Commit an artifact as what the active run made; see `Run.log_artifact`."""
+    return _required("log_artifact").log_artifact(*args, **kwargs)
+
+
+def use_artifact(*args: Any, **kwargs: Any) -> Artifact:
+    """Find a version that the active run reads; see `Run.use_artifact`."""
+    return _required("use_artifact").use_artifact(*args, **kwargs)
+
+
 def mark_preempting() -> None:
     """Accepted as W&B has it; see `Run.mark_preempting`."""
     _required("mark_preempting").mark_preempting()
@@ -303,9 +315,9 @@ def _explained() -> Iterator[None]:
 
 
 def _open(location: Location, settings: _settings.Settings) -> Store:
-    store = process.stores.get(location.path)
-    if store is None:
-        store = process.stores[location.path] = Store(location, create=True)
+    store = _stores.opened(location)
+    if str(location.path) not in process.said:
+        process.said.add(str(location.path))
         _known.remember(location.path)
         if not settings["silent"]:
             say(f"Store {location.path} ({location.reason})")

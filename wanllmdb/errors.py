@@ -7,11 +7,17 @@
     │   ├── ProjectNotFoundError
     │   ├── RunNotFoundError
     │   ├── MetricNotFoundError
-    │   └── FileNotInRunError
+    │   ├── FileNotInRunError
+    │   ├── ArtifactNotFoundError
+    │   ├── VersionNotFoundError
+    │   ├── AliasNotFoundError
+    │   └── EntryNotFoundError
     ├── ConflictError                      choose another name, or wait    exit 4
     │   ├── RunExistsError
     │   ├── RunActiveError
-    │   └── AmbiguousNameError
+    │   ├── AmbiguousNameError
+    │   ├── AliasConflictError
+    │   └── VersionInUseError
     ├── InvalidInputError (ValueError)     correct the argument            exit 2
     │   ├── InvalidNameError
     │   ├── InvalidConfigError
@@ -22,6 +28,7 @@
     ├── StateError                         call it at another time         exit 6
     │   ├── RunFinishedError
     │   ├── NoActiveRunError
+    │   ├── ArtifactStateError
     │   ├── ReadOnlyError
     │   └── StoreClosedError
     ├── StoreError                         mend the Store or its disk      exit 7
@@ -128,6 +135,30 @@ class FileNotInRunError(NotFoundError):
     kind = "file_not_in_run"
 
 
+class ArtifactNotFoundError(NotFoundError):
+    """No artifact has that name, or none of its versions is left."""
+
+    kind = "artifact_not_found"
+
+
+class VersionNotFoundError(NotFoundError):
+    """The artifact has no such version."""
+
+    kind = "version_not_found"
+
+
+class AliasNotFoundError(NotFoundError):
+    """The artifact has no such alias."""
+
+    kind = "alias_not_found"
+
+
+class EntryNotFoundError(NotFoundError):
+    """The version has no such path."""
+
+    kind = "entry_not_found"
+
+
 class ConflictError(WanllmdbError):
     """Something else already holds the name or the place."""
 
@@ -151,6 +182,18 @@ class AmbiguousNameError(ConflictError):
     """A name or id prefix fits several runs; the message lists them."""
 
     kind = "ambiguous_name"
+
+
+class AliasConflictError(ConflictError):
+    """The alias is protected, or names another version than was expected."""
+
+    kind = "alias_conflict"
+
+
+class VersionInUseError(ConflictError):
+    """The version has aliases, is a model's, or a live run reads it."""
+
+    kind = "version_in_use"
 
 
 class InvalidInputError(WanllmdbError, ValueError):
@@ -217,6 +260,12 @@ class NoActiveRunError(StateError):
     """A module-level call needs ``init()`` first."""
 
     kind = "no_active_run"
+
+
+class ArtifactStateError(StateError):
+    """It is a draft and should be committed, or it is committed and cannot change."""
+
+    kind = "artifact_state"
 
 
 class ReadOnlyError(StateError):

@@ -319,3 +319,74 @@ class KeyStats:
     min: float | int | None
     max: float | int | None
     mean: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """One version of an artifact; see table `version`. Times in microseconds UTC.
+
+    Attributes:
+        number: ``N`` of ``vN``.
+        digest: Of its manifest, and so of its content.
+        latest: Whether no version of a higher number is left.
+        aliases: As they are shown, in the order of the alphabet.
+    """
+
+    pk: int
+    uid: str
+    artifact_pk: int
+    artifact_uid: str
+    project: str
+    name: str
+    type: str
+    number: int
+    digest: Digest
+    files: int
+    size: int
+    description: str | None
+    metadata_json: str
+    run_pk: int | None
+    created_us: int
+    updated_us: int
+    ttl_us: int | None
+    deleted_us: int | None
+    latest: bool
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """``project/name:vN``."""
+        return f"{self.project}/{self.name}:v{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """One artifact that has a version left; see table `artifact`."""
+
+    pk: int
+    uid: str
+    project: str
+    name: str
+    type: str
+    description: str | None
+    versions: int
+    size: int
+    latest: int
+    created_us: int
+    updated_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What is said of a version when it is committed."""
+
+    name: str
+    type: str
+    digest: Digest
+    files: int
+    size: int
+    description: str | None = None
+    metadata_json: str = "{}"
+    tags: tuple[str, ...] = ()
+    ttl_us: int | None = None

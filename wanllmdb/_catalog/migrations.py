@@ -13,6 +13,7 @@ from wanllmdb import _clock, _files, _ids, _locks
 from wanllmdb._catalog.connection import Database, create, stamp_of
 from wanllmdb._catalog.schema import (
     APPLICATION_ID,
+    ARTIFACTS,
     SCHEMA,
     SCHEMA_VERSION,
     SEALED,
@@ -24,7 +25,7 @@ from wanllmdb.errors import (
     StoreLockedError,
 )
 
-MIGRATIONS: dict[int, str] = {1: SEALED}
+MIGRATIONS: dict[int, str] = {1: SEALED, 2: ARTIFACTS}
 """SQL that leads from each older version to the next one."""
 
 _WAIT_SECONDS = 60.0
@@ -101,6 +102,7 @@ def _back_up(database: Database, path: Path, version: int) -> None:
 def _fill_new(connection: sqlite3.Connection) -> None:
     _run_script(connection, SCHEMA)
     _run_script(connection, SEALED)
+    _run_script(connection, ARTIFACTS)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)",
         [

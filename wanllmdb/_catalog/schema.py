@@ -9,7 +9,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x57414E44
 """``WAND`` in the file header: `file` and we tell a Catalog from any other file."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """``user_version`` of a Catalog written by this library."""
 
 JSON_LIMIT = 1 << 20
@@ -17,6 +17,9 @@ JSON_LIMIT = 1 << 20
 
 RUN_KEY_LIMIT = 256
 """Keys of a run that get their own `run_key` and `run_value` rows."""
+
+METADATA_LIMIT = 100_000
+"""Bytes of a version's metadata, as JSON."""
 
 STATES = ("running", "finished", "failed", "killed", "crashed")
 
@@ -341,4 +344,137 @@ CREATE INDEX retired_by_time ON retired (due_us);
 
 -- Every list asks first for runs whose writers may have died.
 CREATE INDEX run_running ON run (started_us) WHERE state = 'running';
+"""
+
+# Artifacts and models (DESIGN section 9); what version 3 added to version 2.
+ARTIFACTS = """
+-- A named, typed series of versions. `last_number`: the highest number ever given, so
+-- that none is given twice; `uid` comes from project and name, so that laptops agree.
+CREATE TABLE artifact (
+    id            INTEGER PRIMARY KEY,
+    uid           TEXT NOT NULL,
+    project_id    INTEGER NOT NULL REFERENCES project (id) ON DELETE RESTRICT,
+    name          TEXT NOT NULL,
+    type          TEXT NOT NULL,
+    description   TEXT,
+    first_version INTEGER NOT NULL DEFAULT 1,
+    last_number   INTEGER,
+    created_us    INTEGER NOT NULL,
+    CONSTRAINT artifact_uid_unique UNIQUE (uid),
+    CONSTRAINT artifact_name_unique_in_project UNIQUE (project_id, name)
+) STRICT;
+CREATE INDEX artifact_by_type ON artifact (project_id, type, name);
+
+-- Immutable content, whose manifest is the blob `digest`. What may change is said of
+-- it: description, metadata, tags, time to live, and whether it is in the trash.
+CREATE TABLE version (
+    id          INTEGER PRIMARY KEY,
+    uid         TEXT NOT NULL,
+    artifact_id INTEGER NOT NULL REFERENCES artifact (id) ON DELETE RESTRICT,
+    number      INTEGER NOT NULL,
+    digest      TEXT NOT NULL,
+    files       INTEGER NOT NULL,
+    size        INTEGER NOT NULL,
+    description TEXT,
+    metadata    TEXT NOT NULL DEFAULT '{}',
+    run_id      INTEGER REFERENCES run (id) ON DELETE SET NULL,
+    created_us  INTEGER NOT NULL,
+    updated_us  INTEGER NOT NULL,
+    ttl_us      INTEGER,
+    deleted_us  INTEGER,
+    CONSTRAINT version_uid_unique UNIQUE (uid),
+    CONSTRAINT version_number_unique UNIQUE (artifact_id, number),
+    CONSTRAINT version_of_artifact UNIQUE (artifact_id, id),
+    CONSTRAINT version_metadata_bounded
+        CHECK (length(CAST(metadata AS BLOB)) <= 100000 AND json_valid(metadata))
+) STRICT;
+CREATE INDEX version_by_digest ON version (artifact_id, digest);
+CREATE INDEX version_alive ON version (artifact_id, number) WHERE deleted_us IS NULL;
+CREATE INDEX version_in_trash ON version (deleted_us) WHERE deleted_us IS NOT NULL;
+CREATE INDEX version_by_run ON version (run_id) WHERE run_id IS NOT NULL;
+
+CREATE TABLE version_tag (
+    version_id INTEGER NOT NULL REFERENCES version (id) ON DELETE CASCADE,
+    tag        TEXT NOT NULL,
+    CONSTRAINT version_tag_once PRIMARY KEY (version_id, tag)
+) STRICT, WITHOUT ROWID;
+
+-- A movable name of one version, unique in its artifact whatever the case.
+CREATE TABLE alias (
+    artifact_id INTEGER NOT NULL,
+    alias_key   TEXT NOT NULL,
+    alias       TEXT NOT NULL,
+    version_id  INTEGER NOT NULL,
+    protected   INTEGER NOT NULL DEFAULT 0,
+    moved_us    INTEGER NOT NULL,
+    CONSTRAINT alias_once PRIMARY KEY (artifact_id, alias_key),
+    CONSTRAINT alias_of_version FOREIGN KEY (artifact_id, version_id)
+        REFERENCES version (artifact_id, id) ON DELETE RESTRICT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alias_by_version ON alias (version_id);
+
+-- Lineage: which run made a version (output), and which read it (input).
+CREATE TABLE edge (
+    version_id INTEGER NOT NULL REFERENCES version (id) ON DELETE CASCADE,
+    run_id     INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    direction  TEXT NOT NULL,
+    at_us      INTEGER NOT NULL,
+    CONSTRAINT edge_once PRIMARY KEY (version_id, run_id, direction),
+    CONSTRAINT edge_direction_known CHECK (direction IN ('input', 'output'))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX edge_by_run ON edge (run_id, direction);
+
+-- A name of the registry; `single_holder`: a stage has one version of it at most.
+CREATE TABLE model (
+    id            INTEGER PRIMARY KEY,
+    uid           TEXT NOT NULL,
+    name          TEXT NOT NULL,
+    description   TEXT,
+    single_holder INTEGER NOT NULL DEFAULT 0,
+    last_number   INTEGER NOT NULL DEFAULT 0,
+    created_us    INTEGER NOT NULL,
+    CONSTRAINT model_uid_unique UNIQUE (uid),
+    CONSTRAINT model_name_unique UNIQUE (name),
+    CONSTRAINT model_holder UNIQUE (id, single_holder)
+) STRICT;
+
+-- A model's version: a link to a version of an artifact, of any project.
+CREATE TABLE model_version (
+    id            INTEGER PRIMARY KEY,
+    uid           TEXT NOT NULL,
+    model_id      INTEGER NOT NULL,
+    single_holder INTEGER NOT NULL,
+    number        INTEGER NOT NULL,
+    version_id    INTEGER NOT NULL REFERENCES version (id) ON DELETE RESTRICT,
+    stage         TEXT NOT NULL DEFAULT 'none',
+    description   TEXT,
+    metadata      TEXT NOT NULL DEFAULT '{}',
+    tags          TEXT NOT NULL DEFAULT '[]',
+    created_us    INTEGER NOT NULL,
+    staged_us     INTEGER,
+    approved_by   TEXT,
+    approved_us   INTEGER,
+    CONSTRAINT model_version_uid_unique UNIQUE (uid),
+    CONSTRAINT model_version_number_unique UNIQUE (model_id, number),
+    CONSTRAINT model_version_of_model FOREIGN KEY (model_id, single_holder)
+        REFERENCES model (id, single_holder) ON DELETE RESTRICT ON UPDATE CASCADE,
+    CONSTRAINT model_version_stage_known
+        CHECK (stage IN ('none', 'staging', 'production', 'archived')),
+    CONSTRAINT model_version_metadata_bounded
+        CHECK (length(CAST(metadata AS BLOB)) <= 100000 AND json_valid(metadata)),
+    CONSTRAINT model_version_tags_valid CHECK (json_valid(tags))
+) STRICT;
+CREATE UNIQUE INDEX model_stage_holder ON model_version (model_id, stage)
+    WHERE single_holder = 1 AND stage IN ('staging', 'production');
+CREATE INDEX model_version_by_version ON model_version (version_id);
+
+-- What a file's bytes were when they were last hashed; true as long as all else is.
+CREATE TABLE stat_cache (
+    path     TEXT PRIMARY KEY,
+    size     INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    inode    INTEGER NOT NULL,
+    digest   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 """

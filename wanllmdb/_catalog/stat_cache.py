@@ -1,0 +1,65 @@
+"""What files outside the Store held when they were last hashed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from wanllmdb.types import Digest
+
+
+class Stat(NamedTuple):
+    """By what a file is told to be unchanged; times in nanoseconds since 1970."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+Known = dict[str, tuple[Stat, Digest]]
+
+
+def below(connection: sqlite3.Connection, directory: str) -> Known:
+    """What is known of every file under a directory, by absolute path."""
+    head = directory.rstrip("/")
+    rows = connection.execute(
+        "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM stat_cache"
+        " WHERE path >= ? AND path < ?",
+        (head + "/", head + "0"),  # 0 comes after / in every encoding of both
+    )
+    return {row[0]: (Stat(*row[2:]), Digest(row[1])) for row in rows.fetchall()}
+
+
+def of_file(connection: sqlite3.Connection, path: str) -> Known:
+    """What is known of one file."""
+    rows = connection.execute(
+        "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM stat_cache"
+        " WHERE path = ?",
+        (path,),
+    )
+    return {row[0]: (Stat(*row[2:]), Digest(row[1])) for row in rows.fetchall()}
+
+
+def put(
+    connection: sqlite3.Connection, found: Iterable[tuple[str, Stat, Digest]]
+) -> None:
+    """Note what files hold, in place of what was noted of them before."""
+    connection.executemany(
+        "INSERT INTO stat_cache (path, size, mtime_ns, ctime_ns, inode, digest)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
+        " mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
+        " inode = excluded.inode, digest = excluded.digest",
+        ((path, *stat, digest) for path, stat, digest in found),
+    )
+
+
+def forget(connection: sqlite3.Connection, before_us: int) -> None:
+    """Forget files that have not changed since a time, for nobody may add them again.
+
+    Args:
+        connection: The Catalog.
+        before_us: Microseconds since 1970.
+    """
+    connection.execute("DELETE FROM stat_cache WHERE ctime_ns < ?", (before_us * 1000,))

@@ -1,0 +1,302 @@
+"""Versions as files: written whole, checked, and never outside the directory asked for.
+
+No link in the target is followed; a file appears complete and right, or not at all; one
+that is right already is not touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from wanllmdb import _digest, _files
+from wanllmdb._catalog import stat_cache
+from wanllmdb._catalog.stat_cache import Known, Stat
+from wanllmdb._manifest import Entry
+from wanllmdb._staging import hash_file, stat_of
+from wanllmdb._store import Store
+from wanllmdb.errors import (
+    DigestMismatchError,
+    InvalidInputError,
+    MissingBlobError,
+    WanllmdbError,
+)
+from wanllmdb.types import VersionRecord
+
+CHUNK = 1 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def write(
+    store: Store,
+    version: VersionRecord,
+    entries: Sequence[Entry],
+    root: Path,
+    told: Callable[[int], None] = lambda size: None,
+) -> None:
+    """Write stored entries below a directory.
+
+    Args:
+        store: Where their bytes are.
+        version: Whose they are.
+        entries: What; references are left out.
+        root: The directory, made if need be.
+        told: Called with the size of each entry that is there.
+
+    Raises:
+        InvalidInputError: the target cannot hold them: a link or a file in the way, or
+            names that it takes for one.
+        DigestMismatchError: bytes in the Store have changed; they are not written.
+        MissingBlobError: they are gone.
+    """
+    stored = [entry for entry in entries if entry.uri is None]
+    with _target(root) as target:
+        _refuse_alike(stored, target)
+        known = stat_cache.below(store.catalog.reader, str(target.root))
+        seen: list[tuple[str, Stat, str]] = []
+        for entry in stored:
+            if not _is_right(target, entry, known, seen):
+                _write_entry(store, version, entry, target)
+            told(entry.size or 0)
+        _remember(store, seen)
+
+
+class _Target:
+    """A directory that is written below, name by name, following no link."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._last: tuple[str, int] | None = None
+
+    def close(self) -> None:
+        self._forget()
+        os.close(self._fd)
+
+    def _forget(self) -> None:
+        if self._last is not None:
+            os.close(self._last[1])
+            self._last = None
+
+    def find(self, path: str) -> os.stat_result | None:
+        """What is at a path; None for nothing."""
+        try:
+            fd, name = self._directory(path, create=False)
+            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def create(self, path: str) -> tuple[int, Callable[[], None], Callable[[], None]]:
+        """A new file beside a path: (descriptor, put it in place, drop it)."""
+        fd, name = self._directory(path, create=True)
+        draft = f".{name[:200]}.{os.urandom(4).hex()}.part"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        made = os.open(draft, flags, 0o666, dir_fd=fd)
+
+        def put() -> None:
+            try:
+                os.rename(draft, name, src_dir_fd=fd, dst_dir_fd=fd)
+            except OSError as error:
+                raise _in_the_way(self.root, path, error) from error
+
+        def drop() -> None:
+            with suppress(FileNotFoundError):
+                os.unlink(draft, dir_fd=fd)
+
+        return made, put, drop
+
+    def _directory(self, path: str, *, create: bool) -> tuple[int, str]:
+        """The open directory that a path is in, and its last name."""
+        parent, _, name = path.rpartition("/")
+        if self._last is None or self._last[0] != parent:
+            fd = self._walk(parent, path, create=create)
+            self._forget()
+            self._last = parent, fd
+        return self._last[1], name
+
+    def _walk(self, parent: str, path: str, *, create: bool) -> int:
+        fd = os.dup(self._fd)
+        try:
+            for part in parent.split("/") if parent else ():
+                if create:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, 0o777, dir_fd=fd)
+                deeper = os.open(part, _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = deeper
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR) and create:
+                raise _in_the_way(self.root, path, error) from error
+            raise
+        return fd
+
+
+def _in_the_way(root: Path, path: str, error: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"{path!r} cannot be written below {root}: {error.strerror}.",
+        hint="A link or a file is in its way; choose another directory.",
+    )
+
+
+@contextmanager
+def _target(root: Path) -> Iterator[_Target]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        target = _Target(root.absolute())
+    except OSError as error:
+        raise InvalidInputError(
+            f"{root} cannot be written to: {error.strerror}.",
+            hint="Name another directory.",
+        ) from error
+    try:
+        yield target
+    except WanllmdbError:
+        raise
+    except OSError as error:
+        raise _files.explain_os_error(error, root) from error
+    finally:
+        target.close()
+
+
+def _refuse_alike(entries: Iterable[Entry], target: _Target) -> None:
+    """Refuse names that a filesystem without case takes for one."""
+    first: dict[str, str] = {}
+    for entry in entries:
+        other = first.setdefault(entry.path.casefold(), entry.path)
+        if other != entry.path and _ignores_case(target):
+            raise InvalidInputError(
+                f"{target.root} takes {other!r} and {entry.path!r} for one file.",
+                hint="Download to a filesystem that tells them apart.",
+            )
+
+
+def _ignores_case(target: _Target) -> bool:
+    fd, _, drop = target.create("wanllmdb-Case")
+    os.close(fd)
+    try:
+        names = os.listdir(target.root)  # noqa: PTH208 - names are enough
+        made = next(name for name in names if name.startswith(".wanllmdb-Case."))
+        return (target.root / made.lower()).exists()
+    finally:
+        drop()
+
+
+def _is_right(
+    target: _Target, entry: Entry, known: Known, seen: list[tuple[str, Stat, str]]
+) -> bool:
+    """Whether a file is there already, with the entry's bytes."""
+    found = target.find(entry.path)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return False
+    if found.st_size != entry.size:
+        return False
+    place = target.root / entry.path
+    now = stat_of(found)
+    before = known.get(str(place))
+    if before is not None and before[0] == now:
+        return before[1] == entry.digest
+    digest, hashed, settled = hash_file(place)
+    if settled:
+        seen.append((str(place), hashed, digest))
+    return digest == entry.digest
+
+
+def _write_entry(
+    store: Store, version: VersionRecord, entry: Entry, target: _Target
+) -> None:
+    assert entry.digest is not None
+    fd, put, drop = target.create(entry.path)
+    try:
+        with os.fdopen(fd, "wb") as writer:
+            found = _copy(store, version, entry, writer.write)
+        if found != entry.digest:
+            raise DigestMismatchError(
+                f"{version.path}: the bytes of {entry.path!r} have changed.",
+                hint="Nothing was written; a backup or a remote may have them whole.",
+                version=version.path, path=entry.path, digest=entry.digest,
+            )  # fmt: skip
+        put()
+    finally:
+        drop()
+
+
+def _copy(
+    store: Store,
+    version: VersionRecord,
+    entry: Entry,
+    write: Callable[[bytes], object],
+) -> str:
+    """Hand over an entry's bytes; the digest that they have."""
+    assert entry.digest is not None
+    digest = hashlib.sha256()
+    try:
+        with store.blobs.path_of(entry.digest).open("rb") as reader:
+            while piece := reader.read(CHUNK):
+                digest.update(piece)
+                write(piece)
+    except FileNotFoundError:
+        raise MissingBlobError(
+            f"{version.path}: the bytes of {entry.path!r} are missing.",
+            hint="A backup or a remote may have them.",
+            version=version.path, path=entry.path, digest=entry.digest,
+        ) from None  # fmt: skip
+    return _digest.PREFIX + digest.hexdigest()
+
+
+def _remember(store: Store, seen: Sequence[tuple[str, Stat, str]]) -> None:
+    if seen and not store.read_only:
+        try:
+            with store.catalog.transaction(durable=False, timeout=1) as connection:
+                stat_cache.put(connection, seen)  # type: ignore[arg-type]
+        except WanllmdbError as error:  # they are hashed again next time
+            store.debug.survived("stat cache", error)
+
+
+def problems(
+    store: Store, version: VersionRecord, entries: Iterable[Entry], root: Path | None
+) -> Iterator[str]:
+    """What is wrong with a version's bytes, a sentence for each entry.
+
+    Args:
+        store: Where the version is.
+        version: Which.
+        entries: What it holds.
+        root: The directory to look at; None for the bytes in the Store.
+    """
+    for entry in entries:
+        if entry.uri is not None or entry.digest is None:
+            continue
+        place = store.blobs.path_of(entry.digest) if root is None else root / entry.path
+        try:
+            if hash_file(place)[0] != entry.digest:
+                yield f"{version.path}: the bytes of {entry.path!r} have changed"
+        except WanllmdbError as error:
+            gone = isinstance(error.__cause__, FileNotFoundError)
+            said = "is missing" if gone else error.message
+            yield f"{version.path}: {entry.path!r} {said}"
+
+
+def remove_others(root: Path, entries: Iterable[Entry]) -> list[str]:
+    """Remove what is below a directory and is no entry; their paths.
+
+    Links are removed, not what they lead to.
+    """
+    wanted = {entry.path for entry in entries}
+    removed = []
+    for place, directories, files in os.walk(root, topdown=False):
+        for name in files + [d for d in directories if (Path(place) / d).is_symlink()]:
+            path = Path(place) / name
+            relative = path.relative_to(root).as_posix()
+            if relative not in wanted:
+                path.unlink()
+                removed.append(relative)
+        if Path(place) != root:
+            with suppress(OSError):  # it holds something
+                Path(place).rmdir()
+    return sorted(removed)

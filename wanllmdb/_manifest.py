@@ -1,0 +1,218 @@
+"""Manifests: what a version holds, one entry for each path, in one canonical form.
+
+The same content has the same bytes, so a manifest's digest is the version's. Paths and
+digests are checked by the same rules when they are added, read and downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from wanllmdb import _digest
+from wanllmdb.errors import IntegrityError, InvalidNameError
+from wanllmdb.types import Digest
+
+FORMAT = 1
+MAX_PATH_BYTES = 1024
+MAX_PART_BYTES = 255
+"""What most filesystems take as one name."""
+
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+class Entry(NamedTuple):
+    """One path of a version.
+
+    Attributes:
+        path: Where it is in the version: POSIX, relative, NFC.
+        digest: ``sha256:`` and hex. Of a reference: what was said of its bytes, else
+            None.
+        size: Bytes; of a reference None where it is not known.
+        uri: What a reference points at; None for stored bytes.
+    """
+
+    path: str
+    digest: Digest | None
+    size: int | None
+    uri: str | None = None
+
+
+def entry_path(value: str | os.PathLike[str]) -> str:
+    r"""The canonical form of an entry's path: ``./a//b`` is ``a/b``.
+
+    Raises:
+        InvalidNameError: it is absolute, leads outside (``..``), has a drive, ``\``, a
+            control character or half a character, or is too long.
+    """
+    raw: object = os.fspath(value)
+    text = raw if isinstance(raw, str) else ""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if reason := _fault(text, parts):
+        raise InvalidNameError(
+            f"The entry path {str(raw)[:80]!r} {reason}.",
+            hint="Use a relative path with / between names.",
+        )
+    return "/".join(parts)
+
+
+def _fault(text: str, parts: list[str]) -> str | None:
+    if _FORBIDDEN.search(text):
+        return "holds a backslash, a control character or half a character"
+    if text.startswith("/") or _DRIVE.match(text):
+        return "is absolute"
+    if ".." in parts:
+        return "leads outside by .."
+    if not parts:
+        return "is empty, or no text"
+    if len(text) * 4 > MAX_PART_BYTES and (
+        len(text.encode()) > MAX_PATH_BYTES
+        or any(len(part.encode()) > MAX_PART_BYTES for part in parts)
+    ):
+        return f"is longer than {MAX_PATH_BYTES} bytes, or a name in it than 255"
+    return None
+
+
+class Manifest:
+    """Entries by path. A path is a file or a directory, never both.
+
+    Args:
+        entries: What it holds; each path once.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._directories: dict[str, int] = {}
+        for entry in entries:
+            self.put(entry)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (self._entries[path] for path in sorted(self._entries))
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._entries
+
+    def find(self, path: str) -> Entry | None:
+        """The entry of a path, if there is one."""
+        return self._entries.get(path)
+
+    def put(self, entry: Entry) -> None:
+        """Add an entry, in place of one of the same path.
+
+        Raises:
+            InvalidNameError: the path is a directory of other entries, or the reverse.
+        """
+        path = entry.path
+        if path not in self._entries:
+            self.refuse(path)
+            for parent in _parents(path):
+                self._directories[parent] = self._directories.get(parent, 0) + 1
+        self._entries[path] = entry
+
+    def refuse(self, path: str) -> None:
+        """Raise where a new path would be a file and a directory at once."""
+        above = next((p for p in _parents(path) if p in self._entries), None)
+        if above is not None:
+            raise InvalidNameError(
+                f"{path!r} needs {above!r} to be a directory, and it is a file.",
+                hint="Give one of them another name.",
+            )
+        if path in self._directories:
+            raise InvalidNameError(
+                f"{path!r} is a directory of other entries.",
+                hint="Give the file another name.",
+            )
+
+    def drop(self, path: str) -> Entry | None:
+        """Remove an entry; None if there was none."""
+        entry = self._entries.pop(path, None)
+        if entry is not None:
+            for parent in _parents(path):
+                self._directories[parent] -= 1
+                if not self._directories[parent]:
+                    del self._directories[parent]
+        return entry
+
+    def below(self, directory: str) -> list[Entry]:
+        """Entries under a directory, sorted; "" for all."""
+        if not directory:
+            return list(self)
+        return [e for e in self if e.path.startswith(directory + "/")]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries, as far as they are known."""
+        return sum(entry.size or 0 for entry in self._entries.values())
+
+    def encode(self) -> bytes:
+        """Its canonical bytes: JSON, an entry on each line, sorted by path."""
+        import json
+
+        def line(entry: Entry) -> str:
+            fields: list[str | int | None] = [entry.path, entry.digest, entry.size]
+            if entry.uri is not None:
+                fields.append(entry.uri)
+            return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+        lines = ",\n".join(map(line, self))
+        return f'{{"format":{FORMAT},"entries":[\n{lines}\n]}}\n'.encode()
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest of bytes that are its canonical form.
+
+    Raises:
+        IntegrityError: they are none, or an entry breaks the rules for paths.
+    """
+    import json
+
+    try:
+        found = json.loads(data)
+        if found["format"] != FORMAT:
+            message = f"its format is {found['format']!r}"
+            raise ValueError(message)
+        manifest = Manifest(_entry(*fields) for fields in found["entries"])
+        if len(manifest) != len(found["entries"]):
+            message = "a path is there twice"
+            raise ValueError(message)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise IntegrityError(
+            f"This is no manifest: {error}.",
+            hint="Do not use it; see where it is from.",
+        ) from error
+    return manifest
+
+
+def _entry(path: str, digest: str | None, size: int | None, uri: Any = None) -> Entry:
+    if entry_path(path) != path:
+        message = f"{path!r} is not in its canonical form"
+        raise ValueError(message)
+    if digest is not None:
+        _digest.hex_of(digest)
+    elif uri is None:
+        message = f"{path!r} has neither digest nor reference"
+        raise ValueError(message)
+    known = type(size) is int and size >= 0
+    if not known and not (size is None and uri is not None):
+        message = f"{path!r} has a size of {size!r}"
+        raise ValueError(message)
+    if uri is not None and not isinstance(uri, str):
+        message = f"{path!r} refers to {uri!r}"
+        raise ValueError(message)
+    return Entry(path, None if digest is None else Digest(digest), size, uri)
+
+
+def _parents(path: str) -> Iterator[str]:
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)

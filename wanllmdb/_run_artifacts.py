@@ -1,0 +1,162 @@
+"""What a run makes and reads: artifacts, as methods of the run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wanllmdb import _artifacts
+from wanllmdb._artifacts import Artifact
+from wanllmdb._run_facts import RunFacts
+from wanllmdb._store import Store
+from wanllmdb.errors import ArtifactStateError, InvalidInputError
+
+UNSPECIFIED = "unspecified"
+"""The type of files that are logged without one, as W&B has it."""
+
+
+class RunArtifacts(RunFacts):
+    """A run, as far as its artifacts are concerned."""
+
+    def log_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+        tags: Sequence[str] | str | None = None,
+    ) -> Artifact:
+        """Commit an artifact as what this run made; durable on return.
+
+        Args:
+            artifact_or_path: A draft; or a file or directory that becomes one. A
+                version is noted as made by this run, too.
+            name: Of what a path becomes; default ``run-ID-FILENAME``.
+            type: Its type; default ``unspecified``.
+            aliases: Names that shall be this version's; ``latest`` and ``vN`` follow
+                from the numbers.
+            tags: Further tags of the version.
+
+        Returns:
+            The artifact, which is a version now. Content that the newest version has
+            gives no new one.
+
+        Raises:
+            InvalidInputError: the path cannot be added.
+            ConflictError: an artifact of the name has another type.
+            AliasConflictError: an alias is protected.
+        """
+        artifact = self._as_artifact(artifact_or_path, name, type)
+        given = _listed(aliases)
+        artifact.tags += [tag for tag in _listed(tags) if tag not in artifact.tags]
+        if self._store is None:  # mode "disabled": nothing is kept
+            return artifact
+        if artifact.is_draft:
+            artifact._commit(self._store, self.project, given, self._record)
+        else:
+            artifact._connect(self._here(artifact), self._record, "output", given)
+        return artifact
+
+    def use_artifact(
+        self,
+        artifact_or_name: Artifact | str,
+        type: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+        version: str | int | None = None,
+        alias: str | None = None,
+        use_as: str | None = None,
+    ) -> Artifact:
+        """Find an artifact's version, and note that this run reads it.
+
+        Args:
+            artifact_or_name: ``[project/]name[:alias|:vN|:@digest]``, without a suffix
+                the newest version; or an artifact.
+            type: Refuse another type than this.
+            aliases: Names that shall be the version's from now on.
+            version: ``vN`` or N, instead of a suffix.
+            alias: An alias, instead of a suffix.
+            use_as: Accepted as W&B has it; without effect.
+
+        Raises:
+            ArtifactNotFoundError: there is none of that name.
+            VersionNotFoundError: it has no such version.
+            InvalidInputError: it is of another type.
+        """
+        del use_as
+        if isinstance(artifact_or_name, Artifact):
+            artifact = artifact_or_name
+            if artifact.is_draft:
+                return self.log_artifact(artifact, aliases=aliases)
+        else:
+            path = _with_selector(artifact_or_name, version, alias)
+            artifact = _artifacts.find(self._required(), path, self.project, type)
+        if self._store is not None:
+            given = _listed(aliases)
+            artifact._connect(self._here(artifact), self._record, "input", given)
+        return artifact
+
+    def logged_artifacts(self) -> list[Artifact]:
+        """The versions that this run made, in that order."""
+        return _artifacts.of_run(self._required(), self._record, "output")
+
+    def used_artifacts(self) -> list[Artifact]:
+        """The versions that this run reads, in that order."""
+        return _artifacts.of_run(self._required(), self._record, "input")
+
+    def _as_artifact(
+        self,
+        given: Artifact | str | os.PathLike[str],
+        name: str | None,
+        type: str | None,
+    ) -> Artifact:
+        if isinstance(given, Artifact):
+            return given
+        path = Path(os.fspath(given))
+        artifact = Artifact(
+            name or _plain(f"run-{self.id}-{path.name}"), type or UNSPECIFIED
+        )
+        if path.is_dir():
+            artifact.add_dir(path)
+        else:
+            artifact.add_file(path)
+        return artifact
+
+    def _here(self, artifact: Artifact) -> Store:
+        """This run's Store, in which an artifact must be."""
+        store = self._required()
+        if artifact._place().path != store.path:
+            raise InvalidInputError(
+                f"{artifact.qualified_name} is in another Store.",
+                hint="Log a draft of it: artifact.new_draft().",
+            )
+        return store
+
+    def _required(self) -> Store:
+        if self._store is None:
+            raise ArtifactStateError(
+                'Nothing is stored in mode "disabled".', hint="Use mode local."
+            )
+        return self._store
+
+
+def _listed(given: Sequence[str] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or ())
+
+
+def _with_selector(name: str, version: str | int | None, alias: str | None) -> str:
+    selector: Any = version if version is not None else alias
+    if selector is None:
+        return name
+    if ":" in name.rpartition("/")[2]:
+        raise InvalidInputError(
+            f"{name!r} names a version, and so does {selector!r}.", hint="Give one."
+        )
+    return f"{name}:{f'v{selector}' if isinstance(selector, int) else selector}"
+
+
+def _plain(name: str) -> str:
+    """A name as artifacts have it, of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)[:128]

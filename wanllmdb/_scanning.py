@@ -1,0 +1,94 @@
+"""What is below a directory: every file that can be added, and all that cannot."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from wanllmdb._manifest import entry_path
+from wanllmdb.errors import InvalidInputError
+
+NAMED = 20
+"""Offenders that an error names."""
+
+
+class Found(NamedTuple):
+    """A file: its path in an artifact, where it is, its size in bytes."""
+
+    path: str
+    source: Path
+    size: int
+
+
+class _Refused(Exception):  # noqa: N818 - a reason, collected with the others
+    """Why something cannot be added."""
+
+
+def scan(root: Path, prefix: str = "") -> list[Found]:
+    """Every file below a directory, by its path in an artifact.
+
+    Links are followed, to files and to directories. Nothing is read but directories.
+
+    Args:
+        root: The directory.
+        prefix: The path in the artifact that it becomes; "" for the root.
+
+    Raises:
+        InvalidInputError: some cannot be added: special files, unreadable ones, loops
+            of links, names that no entry can have. The message names them.
+    """
+    found: dict[str, Found] = {}
+    wrong: list[str] = []
+    waiting = [(str(root), prefix, frozenset([_identity(root.stat())]))]
+    while waiting:
+        directory, head, above = waiting.pop()
+        for item in _inside(directory, wrong):
+            try:
+                path = entry_path(f"{head}/{item.name}".lstrip("/"))
+                status = item.stat()
+                if stat.S_ISDIR(status.st_mode):
+                    here = _identity(status)
+                    if here in above:
+                        raise _Refused("a link to a directory above it")
+                    waiting.append((item.path, path, above | {here}))
+                    continue
+                _check(item, status)
+                if path in found:
+                    raise _Refused(f"another file's name is {path!r}, too")
+                found[path] = Found(path, Path(item.path), status.st_size)
+            except (OSError, InvalidInputError, _Refused) as error:
+                wrong.append(f"{item.path!r} ({_reason(error)})")
+    if wrong:
+        more = f", and {len(wrong) - NAMED} more" if wrong[NAMED:] else ""
+        raise InvalidInputError(
+            f"These cannot be added: {', '.join(wrong[:NAMED])}{more}.",
+            hint="Remove them, or add the other files one by one.", count=len(wrong),
+        )  # fmt: skip
+    return [found[path] for path in sorted(found)]
+
+
+def _inside(directory: str, wrong: list[str]) -> Iterator[os.DirEntry[str]]:
+    try:
+        yield from sorted(os.scandir(directory), key=lambda item: item.name)
+    except OSError as error:
+        wrong.append(f"{directory!r} ({error.strerror})")
+
+
+def _check(item: os.DirEntry[str], status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _Refused("no regular file")
+    if not os.access(item.path, os.R_OK):
+        raise _Refused("not readable")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    return error.message if isinstance(error, InvalidInputError) else str(error)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -1,0 +1,344 @@
+"""Drafts: an artifact's bytes, copied into the Store before it is committed.
+
+``tmp/draft-<token>/`` holds each new content once, under its digest; `held` names the
+blobs that were there already. Its lock says that its owner lives: gc takes neither.
+Bytes are hashed as they were copied, so what changes afterwards changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import shutil
+import stat
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from wanllmdb import _digest, _files, _ids, _locks
+from wanllmdb._catalog.stat_cache import Known, Stat
+from wanllmdb._store import Store
+from wanllmdb.errors import InvalidInputError
+from wanllmdb.types import Digest
+
+SMALL_BYTES = 1 << 20
+"""Files of no more bytes are read whole, one after the other: threads gain nothing."""
+
+SETTLED_NS = 2_000_000_000
+"""A file that was changed shortly before it was hashed may change again unseen."""
+
+THREADS = 8
+
+_NO_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY)
+
+
+class Staged(NamedTuple):
+    """What a file held: its digest, and its size in bytes."""
+
+    digest: Digest
+    size: int
+
+
+class Staging:
+    """The bytes of one draft. Safe for threads, not across forks.
+
+    Args:
+        store: Where they are kept; a draft that is dropped leaves nothing there.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._directory = store.tmp / f"draft-{_ids.stream_token()}"
+        _files.make_private_dir(self._directory)
+        self._owner = _locks.create_locked(
+            self._directory / "lock", store.tmp, str(os.getpid()).encode()
+        )
+        self._new: dict[Digest, Path] = {}
+        self._hashed: list[tuple[str, Stat, Digest]] = []
+        self._mutex = Lock()
+        self.discard = weakref.finalize(
+            self, _discard, self._directory, self._owner, os.getpid()
+        )
+
+    @property
+    def store(self) -> Store:
+        """Where the bytes are."""
+        return self._store
+
+    @property
+    def new(self) -> Mapping[Digest, Path]:
+        """The contents that the Store has no blob of, and where they are."""
+        return self._new
+
+    @property
+    def hashed(self) -> Sequence[tuple[str, Stat, Digest]]:
+        """Files whose stat stands for their bytes from now on."""
+        return self._hashed
+
+    def path_of(self, digest: Digest) -> Path:
+        """Where the bytes of a staged content are now."""
+        return self._new.get(digest) or self._store.blobs.path_of(digest)
+
+    def new_path(self) -> Path:
+        """Where a file can be written that is to be added, and removed then."""
+        return self._directory / f"new-{_ids.stream_token()}"
+
+    def moved_to(self, store: Store) -> Staging:
+        """The same bytes as a draft in another Store; this one is dropped."""
+        other = Staging(store)
+        other.add_files(list(self._new.values()))
+        held = self._directory / "held"
+        lines = held.read_text().splitlines() if held.exists() else []
+        other.add_files([self._store.blobs.path_of(digest) for digest in lines])
+        self.discard()
+        return other
+
+    def add_bytes(self, data: bytes) -> Staged:
+        """Keep bytes in memory as a file."""
+        digest = _digest.of_bytes(data)
+        held: list[Digest] = []
+        self._keep(digest, data, held)
+        self._hold(held)
+        return Staged(digest, len(data))
+
+    def add_files(
+        self,
+        sources: Sequence[Path],
+        known: Known | None = None,
+        told: Callable[[int], None] = lambda size: None,
+    ) -> list[Staged]:
+        """Keep what files hold now.
+
+        Args:
+            sources: Absolute paths of regular files.
+            known: What was hashed before: a file that is as it was then is not read.
+            told: Called with the bytes of each file that is done.
+
+        Returns:
+            What each held, in their order.
+
+        Raises:
+            InvalidInputError: one cannot be read, or changes while it is.
+        """
+        held: list[Digest] = []
+        found: list[Staged | None] = [
+            self._known(p, known or {}, held) for p in sources
+        ]
+        large = []
+        for index, path in enumerate(sources):
+            done = found[index]
+            if done is None:
+                done = found[index] = self._add_small(path, held)
+            if done is None:
+                large.append(index)
+            else:
+                told(done.size)
+        if large:
+            with ThreadPoolExecutor(min(THREADS, len(large))) as pool:
+                copied = pool.map(lambda i: self._add_large(sources[i], held), large)
+                for index, done in zip(large, copied, strict=True):
+                    found[index] = done
+                    told(done.size)
+        self._hold(held)
+        return [done for done in found if done is not None]
+
+    def _known(self, path: Path, known: Known, held: list[Digest]) -> Staged | None:
+        before = known.get(str(path))
+        if before is None:
+            return None
+        try:
+            now = path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if stat_of(now) != before[0]:
+            return None
+        digest = before[1]
+        if digest not in self._new:
+            if not self._store.blobs.touch(digest):
+                return None
+            held.append(digest)
+        return Staged(digest, now.st_size)
+
+    def _add_small(self, path: Path, held: list[Digest]) -> Staged | None:
+        """Read a file whole; None if it is large."""
+        with _Source(path) as source:
+            if source.size > SMALL_BYTES:
+                return None
+            data = source.read_all()
+            digest = _digest.of_bytes(data)
+            self._note(source, digest)
+        self._keep(digest, data, held)
+        return Staged(digest, len(data))
+
+    def _add_large(self, path: Path, held: list[Digest]) -> Staged:
+        draft = self._directory / f"copy-{_ids.stream_token()}"
+        try:
+            with _Source(path) as source:
+                size = source.copy_to(draft)
+                digest = _hash_of(draft)
+                self._note(source, digest)
+            with self._mutex:
+                if digest in self._new:
+                    return Staged(digest, size)
+                if self._store.blobs.touch(digest):
+                    held.append(digest)
+                    return Staged(digest, size)
+                goal = self._directory / _digest.hex_of(digest)
+                draft.rename(goal)
+                self._new[digest] = goal
+            return Staged(digest, size)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _note(self, source: _Source, digest: Digest) -> None:
+        source.check()
+        if source.settled():
+            with self._mutex:
+                self._hashed.append((str(source.path), source.stat, digest))
+
+    def _keep(self, digest: Digest, data: bytes, held: list[Digest]) -> None:
+        if digest in self._new:
+            return
+        if self._store.blobs.touch(digest):
+            held.append(digest)
+            return
+        goal = self._directory / _digest.hex_of(digest)
+        fd = os.open(goal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o400)
+        try:
+            _files.write_all(fd, data)
+        finally:
+            os.close(fd)
+        self._new[digest] = goal
+
+    def _hold(self, digests: Iterable[Digest]) -> None:
+        """Name blobs that this draft needs, so that gc leaves them."""
+        text = "".join(f"{digest}\n" for digest in dict.fromkeys(digests))
+        if text:
+            with (self._directory / "held").open("a") as file:
+                file.write(text)
+
+
+class _Source:
+    """A file that is read once, and must stay as it is meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> _Source:
+        try:
+            # Not to wait for the other end, should it be a pipe.
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            self.fd = os.open(self.path, flags)
+            found = os.fstat(self.fd)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        if not stat.S_ISREG(found.st_mode):
+            os.close(self.fd)
+            raise InvalidInputError(
+                f"{self.path} is no regular file.", hint="Leave it out."
+            )
+        self.stat = stat_of(found)
+        self.size = found.st_size
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    def read_all(self) -> bytes:
+        pieces = []
+        try:
+            while piece := os.read(self.fd, SMALL_BYTES):
+                pieces.append(piece)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return b"".join(pieces)
+
+    def copy_to(self, draft: Path) -> int:
+        """Copy the bytes, in the kernel where it can; how many."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        out = os.open(draft, flags, 0o400)
+        try:
+            done = 0
+            while count := self._copy_some(out, done):
+                done += count
+            return done
+        finally:
+            os.close(out)
+
+    def _copy_some(self, out: int, done: int) -> int:
+        if hasattr(os, "copy_file_range"):
+            try:
+                return os.copy_file_range(self.fd, out, 1 << 30)
+            except OSError as error:
+                if error.errno not in _NO_RANGE:
+                    raise
+        data = os.pread(self.fd, SMALL_BYTES, done)
+        _files.write_all(out, data)
+        os.lseek(self.fd, done + len(data), os.SEEK_SET)
+        return len(data)
+
+    def check(self) -> None:
+        """Refuse a file that is not as it was when it was opened."""
+        if stat_of(os.fstat(self.fd)) != self.stat:
+            raise InvalidInputError(
+                f"{self.path} changed while it was read.",
+                hint="Wait until it is written, and add it then.",
+            )
+
+    def settled(self) -> bool:
+        """Whether its times are too old for a change that they would not show."""
+        newest = max(self.stat.mtime_ns, self.stat.ctime_ns)
+        return time.time_ns() - newest > SETTLED_NS
+
+
+def hash_file(path: Path) -> tuple[Digest, Stat, bool]:
+    """A file's digest, its stat, and whether that stands for the bytes from now on."""
+    import hashlib
+
+    with _Source(path) as source:
+        with os.fdopen(os.dup(source.fd), "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        source.check()
+        return Digest(_digest.PREFIX + digest), source.stat, source.settled()
+
+
+def stat_of(found: os.stat_result) -> Stat:
+    """By what a file is told to be unchanged."""
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def _hash_of(path: Path) -> Digest:
+    """The digest of a large file, read where it lies: no copy of it is made."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if size := os.fstat(file.fileno()).st_size:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
+                with suppress(AttributeError, OSError):
+                    held.madvise(mmap.MADV_SEQUENTIAL)
+                view = memoryview(held)
+                for start in range(0, size, 1 << 24):
+                    with view[start : start + (1 << 24)] as piece:
+                        digest.update(piece)
+                view.release()
+    return Digest(_digest.PREFIX + digest.hexdigest())
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"{path} cannot be read: {error.strerror}.", hint="Check the path and its mode."
+    )
+
+
+def _discard(directory: Path, owner: _locks.FileLock, pid: int) -> None:
+    """Drop a draft's bytes; in a forked child they are the parent's."""
+    if pid == os.getpid():
+        shutil.rmtree(directory, ignore_errors=True)
+        owner.release()

@@ -1,0 +1,454 @@
+"""Versions: committing them, moving their aliases, the trash.
+
+The order of a commit: new blobs are durable, and so is the manifest; then ONE durable
+transaction adds the version, its aliases and its lineage. Meanwhile gc is kept out.
+Every change writes its event in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from wanllmdb import _clock, _locks, _names, _observers, _voice
+from wanllmdb._catalog import (
+    aliases,
+    artifacts,
+    events,
+    models,
+    projects,
+    runs,
+    stat_cache,
+)
+from wanllmdb._manifest import Manifest, decode
+from wanllmdb._staging import Staging
+from wanllmdb._store import Store, operation
+from wanllmdb.errors import (
+    AliasConflictError,
+    IntegrityError,
+    MissingBlobError,
+    StateError,
+    StoreLockedError,
+    VersionInUseError,
+)
+from wanllmdb.types import Digest, NewVersion, RunRecord, State, VersionRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+
+GC_LOCK = "gc.lock"
+GC_SECONDS = 600.0
+"""Seconds that a commit waits for a running gc."""
+
+
+@contextmanager
+def gc_kept_out(store: Store) -> Iterator[None]:
+    """Nothing that is in the Store is removed as unneeded meanwhile.
+
+    Raises:
+        StoreLockedError: a gc ran for ten minutes.
+    """
+    with _locks.shared(store.lock_dir / GC_LOCK, GC_SECONDS) as held:
+        if not held:
+            raise StoreLockedError(
+                f"A gc of {store.path} is running.", hint="Wait for it, and try again."
+            )
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be committed.
+
+    Attributes:
+        new: What is said of it; its digest is not looked at.
+        manifest: Its entries.
+        staging: Where the bytes are that the Store has no blob of.
+        aliases: What shall name it, besides those that are derived.
+    """
+
+    new: NewVersion
+    manifest: Manifest
+    staging: Staging | None
+    aliases: Sequence[str] = ()
+
+
+@operation("commit artifact")
+def commit(
+    store: Store, project: str, draft: Draft, run: RunRecord | None = None
+) -> VersionRecord:
+    """Make a draft a version; durable on return, and nothing is there before.
+
+    Content that the newest version has gives no new one: what is said of it is taken
+    over, and the aliases and the lineage are recorded.
+
+    Args:
+        store: Where.
+        project: The project's name.
+        draft: What.
+        run: The run that made it.
+
+    Raises:
+        ConflictError: the artifact has another type.
+        AliasConflictError: an alias is protected.
+        MissingBlobError: bytes that were there when they were added are gone.
+    """
+    names = _given_aliases(draft.aliases)
+    manifest = draft.manifest.encode()
+    with gc_kept_out(store):
+        digest = _keep_bytes(store, draft, manifest)
+        new = replace(draft.new, digest=digest)
+        with store.catalog.transaction(durable=True) as connection:
+            key = artifacts.ensure(
+                connection, projects.ensure(connection, project), new.name, new.type
+            )
+            newest = artifacts.newest(connection, key)
+            if newest is not None and newest.digest == digest:
+                pk = newest.pk
+                _take_over(connection, newest, new)
+            else:
+                run_pk = None if run is None else run.pk
+                pk = artifacts.add_version(connection, key, new, run_pk)
+            version = artifacts.read(connection, pk)
+            if newest is None or newest.pk != pk:
+                artifacts.record(connection, "commit", version, after=digest)
+            if run is not None:
+                artifacts.add_edge(connection, pk, run.pk, "output")
+            for alias in names:
+                aliases.put(connection, version, alias)
+            version = artifacts.read(connection, pk)
+    _remember(store, draft.staging)
+    _warn_of_derived(draft.aliases, version)
+    _observers.notify("artifact", version, store.debug.survived)
+    return version
+
+
+def _keep_bytes(store: Store, draft: Draft, manifest: bytes) -> Digest:
+    """Make every byte of a draft durable, or say which entry's are gone."""
+    needed = {e.digest: e.path for e in draft.manifest if e.uri is None and e.digest}
+    staged = {} if draft.staging is None else draft.staging.new
+    store.blobs.adopt({d: path for d, path in staged.items() if d in needed})
+    for digest, path in needed.items():
+        if digest not in staged and not store.blobs.touch(digest):
+            raise MissingBlobError(
+                f"The bytes of {path!r} were in the Store, and are gone.",
+                hint="Add the file again.", path=path, digest=digest,
+            )  # fmt: skip
+    return store.blobs.put_bytes(manifest)
+
+
+def _take_over(
+    connection: sqlite3.Connection, newest: VersionRecord, new: NewVersion
+) -> None:
+    changes = {
+        "description": new.description,
+        "metadata": None if new.metadata_json == "{}" else new.metadata_json,
+        "ttl_us": new.ttl_us,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given:
+        artifacts.describe(connection, newest.pk, given)
+    artifacts.add_tags(connection, newest.pk, new.tags)
+
+
+def _given_aliases(given: Sequence[str]) -> list[str]:
+    return [_names.alias(name) for name in given if not _names.is_derived(name)]
+
+
+def _warn_of_derived(given: Sequence[str], version: VersionRecord) -> None:
+    right = (_names.LATEST, f"v{version.number}")
+    for name in given:
+        if _names.is_derived(name) and _names.alias_key(name) not in right:
+            _voice.warn(f"{name!r} is no alias: {version.name} got v{version.number}.")
+
+
+def _remember(store: Store, staging: Staging | None) -> None:
+    """Keep what was hashed, so that unchanged files are not read again."""
+    if staging is None:
+        return
+    try:
+        if staging.hashed:
+            with store.catalog.transaction(durable=False) as connection:
+                stat_cache.put(connection, staging.hashed)
+    except Exception as error:  # noqa: BLE001 - the version is committed all the same
+        store.debug.survived("stat cache", error)
+    staging.discard()
+
+
+def manifest_of(store: Store, version: VersionRecord) -> Manifest:
+    """What a version holds.
+
+    Raises:
+        IntegrityError: its manifest is missing, or damaged.
+    """
+    try:
+        return decode(store.blobs.get(version.digest))
+    except IntegrityError as error:
+        raise type(error)(
+            f"The manifest of {version.path}: {error.message}", hint=error.hint,
+            version=version.path, digest=version.digest,
+        ) from error  # fmt: skip
+
+
+@operation("link artifact and run")
+def connect(
+    store: Store,
+    version: VersionRecord,
+    run: RunRecord,
+    direction: str,
+    given: Sequence[str] = (),
+) -> VersionRecord:
+    """Note that a run made a version, or reads it; durable on return.
+
+    Args:
+        store: Where both are.
+        version: Which version.
+        run: Which run.
+        direction: ``output`` or ``input``.
+        given: Aliases that shall name the version.
+
+    Raises:
+        StateError: the version is in the trash.
+        AliasConflictError: an alias is protected.
+    """
+    names = _given_aliases(given)
+    with store.catalog.transaction(durable=True) as connection:
+        now = _alive(artifacts.read(connection, version.pk))
+        artifacts.add_edge(connection, now.pk, run.pk, direction)
+        for name in names:
+            aliases.put(connection, now, name)
+        return artifacts.read(connection, now.pk)
+
+
+@operation("describe version")
+def say(
+    store: Store, version: VersionRecord, said: NewVersion, names: Sequence[str]
+) -> VersionRecord:
+    """Store what is said of a version, in place of what was; durable on return.
+
+    Args:
+        store: Where.
+        version: As it was read before it was changed.
+        said: Description, metadata, tags and time to live.
+        names: Its aliases from now on. What others did to them meanwhile stays.
+
+    Raises:
+        AliasConflictError: one that moves is protected, or was moved by others.
+    """
+    new = {_names.alias_key(name): _names.alias(name) for name in names}
+    old = {_names.alias_key(name): name for name in version.aliases}
+    with store.catalog.transaction(durable=True) as connection:
+        artifacts.describe(
+            connection, version.pk,
+            {"description": said.description, "metadata": said.metadata_json,
+             "ttl_us": said.ttl_us},
+        )  # fmt: skip
+        artifacts.drop_tags(connection, version.pk, version.tags)
+        artifacts.add_tags(connection, version.pk, said.tags)
+        for key in old.keys() - new.keys():
+            aliases.drop(connection, version, old[key], expected=version.number)
+        for key in new.keys() - old.keys():
+            aliases.put(connection, version, new[key])
+        return artifacts.read(connection, version.pk)
+
+
+# Aliases
+
+
+@operation("move alias")
+def move_alias(
+    store: Store,
+    version: VersionRecord,
+    alias: str,
+    *,
+    expected: int | None = None,
+    force: bool = False,
+    reason: str | None = None,
+) -> VersionRecord:
+    """Let an alias name a version; durable on return.
+
+    Args:
+        store: Where.
+        version: What it shall name.
+        alias: Its name.
+        expected: The number that it must name now, 0 for none; None: whatever.
+        force: Move a protected alias too.
+        reason: Why, for the history.
+
+    Raises:
+        AliasConflictError: it is protected, or names something else than expected.
+    """
+    name = _names.alias(alias)
+    with store.catalog.transaction(durable=True) as connection:
+        now = _alive(artifacts.read(connection, version.pk))
+        aliases.put(
+            connection, now, name, expected=expected, force=force, reason=reason
+        )
+        return artifacts.read(connection, version.pk)
+
+
+@operation("remove alias")
+def remove_alias(
+    store: Store,
+    version: VersionRecord,
+    alias: str,
+    *,
+    expected: int | None = None,
+    force: bool = False,
+    reason: str | None = None,
+) -> VersionRecord:
+    """Remove an alias; as `move_alias`.
+
+    Raises:
+        AliasNotFoundError: the artifact has none of that name.
+        AliasConflictError: it is protected, or names something else than expected.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        aliases.drop(
+            connection, version, alias, expected=expected, force=force, reason=reason
+        )
+        return artifacts.read(connection, version.pk)
+
+
+@operation("undo alias")
+def undo_alias(
+    store: Store, version: VersionRecord, alias: str, *, force: bool = False
+) -> int | None:
+    """Take back the last move of an alias that was not taken back yet.
+
+    Args:
+        store: Where.
+        version: Any version of the artifact.
+        alias: Its name.
+        force: Move a protected alias too.
+
+    Returns:
+        The number that it names then, or None.
+
+    Raises:
+        StateError: there is nothing to undo.
+        AliasConflictError: it is protected.
+        VersionNotFoundError: what it named before is in the trash.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        number, event = aliases.last_move(connection, version, alias)
+        reason = f"{aliases.UNDO}{number}"
+        held = aliases.find(connection, version.artifact_pk, alias)
+        name = alias if held is None else held.alias
+        if event.before is None:
+            aliases.drop(connection, version, name, force=force, reason=reason)
+            return None
+        before = artifacts.resolve(connection, version.artifact_pk, f"v{event.before}")
+        aliases.put(connection, before, name, force=force, reason=reason)
+        return before.number
+
+
+@operation("protect alias")
+def protect_alias(
+    store: Store, version: VersionRecord, alias: str, *, on: bool = True
+) -> None:
+    """Let an alias be moved by force only; or lift that.
+
+    Raises:
+        AliasNotFoundError: the artifact has none of that name.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        aliases.protect(connection, version, alias, on=on)
+
+
+# The trash
+
+
+@operation("delete version")
+def delete(
+    store: Store,
+    version: VersionRecord,
+    *,
+    delete_aliases: bool = False,
+    force: bool = False,
+) -> None:
+    """Move a version to the trash; durable on return.
+
+    Args:
+        store: Where.
+        version: What.
+        delete_aliases: Remove its aliases, too.
+        force: Also while a live run reads it.
+
+    Raises:
+        VersionInUseError: it has aliases, a model links to it, or a live run reads it.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        now = artifacts.read(connection, version.pk)
+        if now.deleted_us is not None:
+            return
+        _refuse_used(store, connection, now, force=force)
+        if now.aliases and not delete_aliases:
+            raise VersionInUseError(
+                f"{now.path} has aliases: {', '.join(now.aliases)}.",
+                hint="Move them, or delete them with it: delete_aliases=True.",
+                version=now.path,
+            )
+        for alias in now.aliases:
+            aliases.drop(
+                connection, now, alias, force=force, reason=f"rm v{now.number}"
+            )
+        artifacts.set_deleted(connection, now.pk, _clock.now_us())
+        artifacts.record(connection, "delete", now, before=list(now.aliases))
+        events.touch_fields(connection, "version", now.uid, ["deleted"])
+
+
+def _refuse_used(
+    store: Store, connection: sqlite3.Connection, version: VersionRecord, *, force: bool
+) -> None:
+    links = models.links_to(connection, version.pk)
+    if links:
+        raise VersionInUseError(
+            f"{version.path} is {', '.join(links)}.",
+            hint="Unlink it from the model first.", version=version.path,
+        )  # fmt: skip
+    for pk in artifacts.runs_of(connection, version.pk, "input"):
+        run = runs.read(connection, pk)
+        if run.state is State.RUNNING and store.liveness.is_live(run) and not force:
+            raise VersionInUseError(
+                f"The live run {run.path} reads {version.path}.",
+                hint="Wait for it, or force=True.", version=version.path, run=run.path,
+            )  # fmt: skip
+
+
+@operation("restore version")
+def restore(store: Store, version: VersionRecord) -> VersionRecord:
+    """Bring a version back from the trash, with the aliases that it had.
+
+    Raises:
+        StateError: it is not in the trash.
+        AliasConflictError: one of its aliases names another version by now.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        now = artifacts.read(connection, version.pk)
+        if now.deleted_us is None:
+            raise StateError(f"{now.path} is not in the trash.", hint="Nothing to do.")
+        deletion = events.read(connection, "version", now.uid)
+        gone = [event for event in deletion if event.kind == "delete"]
+        names = [str(name) for name in gone[-1].before or ()] if gone else []
+        artifacts.set_deleted(connection, now.pk, None)
+        for name in names:
+            held = aliases.find(connection, now.artifact_pk, name)
+            if held is not None:
+                raise AliasConflictError(
+                    f"Alias {name!r} of {now.name} names v{held.number} by now.",
+                    hint=f"Remove that alias first, or give it to v{now.number}.",
+                    alias=name, artifact=now.name,
+                )  # fmt: skip
+            aliases.put(connection, now, name, reason=f"restore v{now.number}")
+        artifacts.record(connection, "restore", now, after=names)
+        events.touch_fields(connection, "version", now.uid, ["deleted"])
+        return artifacts.read(connection, now.pk)
+
+
+def _alive(version: VersionRecord) -> VersionRecord:
+    if version.deleted_us is not None:
+        raise StateError(f"{version.path} is in the trash.", hint="Restore it first.")
+    return version
