@@ -14,14 +14,18 @@ from wanllmdb import (
     _downloads,
     _files,
     _json,
+    _lineage,
     _names,
     _progress,
+    _settings,
     _stores,
     _values,
     _versions,
 )
+from wanllmdb._artifact_aliases import HasAliases
 from wanllmdb._catalog import artifacts, runs, stat_cache
 from wanllmdb._catalog.schema import METADATA_LIMIT
+from wanllmdb._lineage import Lineage
 from wanllmdb._manifest import Entry, Manifest, entry_path
 from wanllmdb._scanning import scan
 from wanllmdb._staging import Staged, Staging
@@ -31,6 +35,7 @@ from wanllmdb.errors import (
     EntryNotFoundError,
     IntegrityError,
     InvalidInputError,
+    VersionNotFoundError,
     WanllmdbError,
 )
 from wanllmdb.types import Digest, JSONValue, NewVersion, RunRecord, VersionRecord
@@ -98,7 +103,7 @@ class ArtifactEntry:
         return str(place / self.path)
 
 
-class Artifact:
+class Artifact(HasAliases):
     """A named, typed series of versions; this is a handle on one of them.
 
     Made here, it is a draft: files are added, and `Run.log_artifact` commits it. Got by
@@ -313,6 +318,14 @@ class Artifact:
         reader = self._place().catalog.reader
         found = artifacts.runs_of(reader, self._committed().pk, "input")
         return [runs.read(reader, pk).path for pk in found]
+
+    def lineage(self, depth: int | None = None) -> Lineage:
+        """What it was made from, and what was made with it; runs and versions.
+
+        Args:
+            depth: Steps to follow; None: all.
+        """
+        return _lineage.of_version(self._place(), self._committed(), depth)
 
     # A draft's content
 
@@ -726,6 +739,48 @@ class Artifact:
         self._adopt(store, _versions.connect(store, record, run, direction, given))
 
 
+def put(
+    store: Store,
+    source: Path,
+    path: str,
+    type: str,
+    *,
+    aliases: Sequence[str] = (),
+    **said: Any,
+) -> Artifact:
+    """Commit a file or a directory without a run.
+
+    Args:
+        store: Where.
+        source: The file or directory.
+        path: ``[project/]name``; without a project that of the settings.
+        type: The artifact's type.
+        aliases: What shall name the version.
+        **said: Description, metadata and tags, as `Artifact` takes them.
+    """
+    project, name, _ = _names.artifact_path(path)
+    made = Artifact(name, type, **said)
+    made._staging = Staging(store)
+    (made.add_dir if source.is_dir() else made.add_file)(source)
+    default = _settings.load(store.path)["project"]
+    made._commit(store, project or default, aliases)
+    return made
+
+
+def differences(old: Artifact, new: Artifact) -> list[dict[str, Any]]:
+    """Paths that one of two versions lacks, or that differ: what, path, both sizes."""
+    rows = []
+    for path in sorted({e.path for e in old._entries} | {e.path for e in new._entries}):
+        before, after = old._entries.find(path), new._entries.find(path)
+        if before != after:
+            what = "changed" if before and after else "added" if after else "removed"
+            rows.append({
+                "what": what, "path": path,
+                "old_size": before and before.size, "new_size": after and after.size,
+            })  # fmt: skip
+    return rows
+
+
 def versions(store: Store, path: str, project: str | None = None) -> list[Artifact]:
     """Every version of an artifact, the newest first.
 
@@ -749,6 +804,23 @@ def newest(
         for record in artifacts.listed(reader, project, type)
     ]
     return [Artifact._of(store, record) for record in found if record is not None]
+
+
+def restored(store: Store, path: str) -> Artifact:
+    """Bring a version, given by its number, back from the trash.
+
+    Raises:
+        VersionNotFoundError: it is not in the trash.
+        AliasConflictError: one of its aliases names another version by now.
+    """
+    wanted = _names.lookup(path)
+    for record in artifacts.trash(store.catalog.reader):
+        if wanted in (record.path, record.path.partition("/")[2]):
+            return Artifact._of(store, _versions.restore(store, record))
+    raise VersionNotFoundError(
+        f"There is no version {path!r} in the trash.",
+        hint="`wanllmdb trash ls` shows what is.", version=path,
+    )  # fmt: skip
 
 
 def of_run(store: Store, run: RunRecord, direction: str) -> list[Artifact]:

@@ -236,11 +236,11 @@ def _copy(
     assert entry.digest is not None
     digest = hashlib.sha256()
     try:
-        with store.blobs.path_of(entry.digest).open("rb") as reader:
+        with store.blobs.open(entry.digest) as reader:
             while piece := reader.read(CHUNK):
                 digest.update(piece)
                 write(piece)
-    except FileNotFoundError:
+    except MissingBlobError:
         raise MissingBlobError(
             f"{version.path}: the bytes of {entry.path!r} are missing.",
             hint="A backup or a remote may have them.",

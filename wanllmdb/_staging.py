@@ -99,14 +99,6 @@ class Staging:
         self.discard()
         return other
 
-    def add_bytes(self, data: bytes) -> Staged:
-        """Keep bytes in memory as a file."""
-        digest = _digest.of_bytes(data)
-        held: list[Digest] = []
-        self._keep(digest, data, held)
-        self._hold(held)
-        return Staged(digest, len(data))
-
     def add_files(
         self,
         sources: Sequence[Path],
@@ -126,10 +118,14 @@ class Staging:
         Raises:
             InvalidInputError: one cannot be read, or changes while it is.
         """
+        with self._store.sweeper.gc_kept_out():  # until what is held is named
+            return self._add_files(sources, known or {}, told)
+
+    def _add_files(
+        self, sources: Sequence[Path], known: Known, told: Callable[[int], None]
+    ) -> list[Staged]:
         held: list[Digest] = []
-        found: list[Staged | None] = [
-            self._known(p, known or {}, held) for p in sources
-        ]
+        found: list[Staged | None] = [self._known(p, known, held) for p in sources]
         large = []
         for index, path in enumerate(sources):
             done = found[index]

@@ -17,9 +17,13 @@ from wanllmdb._catalog import runs, sealed
 from wanllmdb._catalog.connection import Database
 from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import segment
+from wanllmdb.errors import StoreLockedError
 
 SWEPT_AT_ONCE = 50
 """Retired paths that the end of a run removes; `compact` removes all that are due."""
+
+GC_SECONDS = 600.0
+"""Seconds that a gc is waited for, and that it waits itself."""
 
 
 class Sweeper:
@@ -81,6 +85,25 @@ class Sweeper:
     def sweep_lock(self) -> Path:
         """Whoever holds the lock of this file keeps what was given up on the disk."""
         return self.root / _layout.LOCKS / "sweep.lock"
+
+    @property
+    def gc_lock(self) -> Path:
+        """A gc owns the lock of this file; whoever needs blobs shares it."""
+        return self.root / _layout.LOCKS / "gc.lock"
+
+    @contextmanager
+    def gc_kept_out(self) -> Iterator[None]:
+        """No gc runs meanwhile.
+
+        Raises:
+            StoreLockedError: one ran for ten minutes.
+        """
+        with _locks.shared(self.gc_lock, GC_SECONDS) as held:
+            if not held:
+                raise StoreLockedError(
+                    f"A gc of {self.root} is running.", hint="Wait, and try again."
+                )
+            yield
 
     def _remove(self, place: str, kind: str) -> bool | None:
         """Whether a path was removed, or is needed again; None if it was not possible.

@@ -7,12 +7,11 @@ Every change writes its event in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wanllmdb import _clock, _locks, _names, _observers, _voice
+from wanllmdb import _clock, _names, _observers, _voice
 from wanllmdb._catalog import (
     aliases,
     artifacts,
@@ -30,32 +29,12 @@ from wanllmdb.errors import (
     IntegrityError,
     MissingBlobError,
     StateError,
-    StoreLockedError,
     VersionInUseError,
 )
 from wanllmdb.types import Digest, NewVersion, RunRecord, State, VersionRecord
 
 if TYPE_CHECKING:
     import sqlite3
-
-GC_LOCK = "gc.lock"
-GC_SECONDS = 600.0
-"""Seconds that a commit waits for a running gc."""
-
-
-@contextmanager
-def gc_kept_out(store: Store) -> Iterator[None]:
-    """Nothing that is in the Store is removed as unneeded meanwhile.
-
-    Raises:
-        StoreLockedError: a gc ran for ten minutes.
-    """
-    with _locks.shared(store.lock_dir / GC_LOCK, GC_SECONDS) as held:
-        if not held:
-            raise StoreLockedError(
-                f"A gc of {store.path} is running.", hint="Wait for it, and try again."
-            )
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +76,7 @@ def commit(
     """
     names = _given_aliases(draft.aliases)
     manifest = draft.manifest.encode()
-    with gc_kept_out(store):
+    with store.sweeper.gc_kept_out():
         digest = _keep_bytes(store, draft, manifest)
         new = replace(draft.new, digest=digest)
         with store.catalog.transaction(durable=True) as connection:
@@ -252,6 +231,11 @@ def say(
         for key in new.keys() - old.keys():
             aliases.put(connection, version, new[key])
         return artifacts.read(connection, version.pk)
+
+
+def read_again(store: Store, version: VersionRecord) -> VersionRecord:
+    """A version as it is now."""
+    return artifacts.read(store.catalog.reader, version.pk)
 
 
 # Aliases
@@ -446,6 +430,27 @@ def restore(store: Store, version: VersionRecord) -> VersionRecord:
         artifacts.record(connection, "restore", now, after=names)
         events.touch_fields(connection, "version", now.uid, ["deleted"])
         return artifacts.read(connection, now.pk)
+
+
+@operation("purge version")
+def purge(store: Store, version: VersionRecord) -> None:
+    """Remove a version that is in the trash for good; its lineage goes with it.
+
+    Its number is not given again, and its blobs are gc's.
+
+    Raises:
+        VersionInUseError: a model links to it.
+        StateError: it is not in the trash.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        now = artifacts.read(connection, version.pk)
+        if now.deleted_us is None:
+            raise StateError(
+                f"{now.path} is not in the trash.", hint="Delete it first."
+            )
+        _refuse_used(store, connection, now, force=True)
+        artifacts.record(connection, "purge", now, before=now.path)
+        artifacts.purge(connection, now.pk)
 
 
 def _alive(version: VersionRecord) -> VersionRecord:

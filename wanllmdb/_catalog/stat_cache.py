@@ -53,13 +53,3 @@ def put(
         " inode = excluded.inode, digest = excluded.digest",
         ((path, *stat, digest) for path, stat, digest in found),
     )
-
-
-def forget(connection: sqlite3.Connection, before_us: int) -> None:
-    """Forget files that have not changed since a time, for nobody may add them again.
-
-    Args:
-        connection: The Catalog.
-        before_us: Microseconds since 1970.
-    """
-    connection.execute("DELETE FROM stat_cache WHERE ctime_ns < ?", (before_us * 1000,))
