@@ -274,12 +274,12 @@ def problems(
             continue
         place = store.blobs.path_of(entry.digest) if root is None else root / entry.path
         try:
-            if hash_file(place)[0] != entry.digest:
+            if _digest.of_file(place) != entry.digest:
                 yield f"{version.path}: the bytes of {entry.path!r} have changed"
-        except WanllmdbError as error:
-            gone = isinstance(error.__cause__, FileNotFoundError)
-            said = "is missing" if gone else error.message
-            yield f"{version.path}: {entry.path!r} {said}"
+        except FileNotFoundError:
+            yield f"{version.path}: {entry.path!r} is missing"
+        except OSError as error:
+            yield f"{version.path}: {entry.path!r} cannot be read: {error.strerror}"
 
 
 def remove_others(root: Path, entries: Iterable[Entry]) -> list[str]:

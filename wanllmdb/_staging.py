@@ -8,14 +8,12 @@ Bytes are hashed as they were copied, so what changes afterwards changes nothing
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import shutil
 import stat
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -136,6 +134,8 @@ class Staging:
             else:
                 told(done.size)
         if large:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(min(THREADS, len(large))) as pool:
                 copied = pool.map(lambda i: self._add_large(sources[i], held), large)
                 for index, done in zip(large, copied, strict=True):
@@ -312,6 +312,7 @@ def stat_of(found: os.stat_result) -> Stat:
 def _hash_of(path: Path) -> Digest:
     """The digest of a large file, read where it lies: no copy of it is made."""
     import hashlib
+    import mmap
 
     digest = hashlib.sha256()
     with path.open("rb") as file:

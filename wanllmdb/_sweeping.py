@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanllmdb import _clock, _layout, _locks
+from wanllmdb import _clock, _digest, _layout, _locks
 from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog import runs, sealed
 from wanllmdb._catalog.connection import Database
@@ -159,8 +159,6 @@ class Sweeper:
 
     def _ingested(self, pk: int, directory: Path) -> list[Path] | None:
         """What a run's directory of files holds; None if not all of it is stored."""
-        from wanllmdb._metrics.parts import digest_of
-
         stored = {f.path: f for f in run_files.read(self._catalog.reader, pk)}
         listed = []
         for path in directory.rglob("*"):
@@ -172,7 +170,10 @@ class Sweeper:
             if known is None or known.size != found.st_size:
                 return None
             # A copy of a Store has other times.
-            if known.mtime_ns != found.st_mtime_ns and digest_of(path) != known.digest:
+            if (
+                known.mtime_ns != found.st_mtime_ns
+                and _digest.of_file(path) != known.digest
+            ):
                 return None
         return listed
 

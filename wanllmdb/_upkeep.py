@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanllmdb import _files, _locks, _reach
+from wanllmdb import _digest, _files, _locks, _reach
 from wanllmdb._blobs import Blobs
 from wanllmdb._catalog import checks, events, runs, sealed, values
 from wanllmdb._catalog.connection import Database, translated
@@ -264,14 +264,13 @@ def _missing_values(store: Store, record: RunRecord) -> Iterator[str]:
 
 
 def _part_problem(store: Store, part: sealed.StoredPart) -> str | None:
-    from wanllmdb._metrics import parts
 
     path = store.parts / part.path
     name = f"{part.project}: part {path.name}"
     if part.quarantined:
         return f"{name} is damaged, and was set aside"
     try:
-        if parts.digest_of(path) != part.digest:
+        if _digest.of_file(path) != part.digest:
             return f"{name} has changed ({part.digest})"
     except FileNotFoundError:
         if path.name not in sealed.part_names(store.catalog.reader):
