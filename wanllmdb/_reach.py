@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from wanllmdb import _digest
 from wanllmdb._catalog import artifacts, checks, runs
 from wanllmdb._manifest import Manifest, decode
 from wanllmdb._store import Store
-from wanllmdb.errors import IntegrityError
+from wanllmdb.errors import IntegrityError, InvalidInputError
 from wanllmdb.types import Digest
 
 
@@ -89,8 +90,15 @@ def why(store: Store, digest: str) -> list[str]:
     Args:
         store: Where.
         digest: At least 6 hex digits of it, with ``sha256:`` or without.
+
+    Raises:
+        InvalidInputError: it is no such thing.
     """
     wanted = digest.lower().removeprefix(_digest.PREFIX)
+    if not re.fullmatch("[0-9a-f]{6,64}", wanted):
+        raise InvalidInputError(
+            f"{digest!r} is no digest.", hint="Give 6 to 64 hexadecimal digits."
+        )
     found = [
         f"{use.by}: {use.what}"
         for use in [*of_runs(store), *of_versions(store)]

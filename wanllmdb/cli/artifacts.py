@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wanllmdb import _clock
+from wanllmdb import _clock, _settings
+from wanllmdb._text import clean
 from wanllmdb.cli import Group
 from wanllmdb.cli.opening import api_of, confirm, project_option
-from wanllmdb.cli.render import Output, echo, output_options
+from wanllmdb.cli.render import Output, echo, output_options, write
 from wanllmdb.cli.words import ARTIFACT, TEXT
 from wanllmdb.errors import InvalidInputError
 
@@ -89,8 +90,9 @@ def put(
 ) -> None:  # fmt: skip
     """Commit the file or directory PATH as [PROJECT/]NAME, without a run."""
     from wanllmdb._artifacts import put as commit
+    from wanllmdb._store import Store
 
-    store = api_of(ctx).store
+    store = ctx.with_resource(Store(_settings.find_store(ctx.obj["store"])))
     made = commit(
         store, Path(path), name, kind, aliases=aliases, tags=tags,
         description=description, metadata=_object(metadata),
@@ -200,9 +202,9 @@ def lineage(ctx: click.Context, /, name: str, depth: int | None, fmt: str) -> No
     """Show which runs made a version and read it, and so on."""
     found = api_of(ctx).artifact(name).lineage(depth)
     if fmt == "json":
-        echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        write(json.dumps(found.as_json(), indent=2) + "\n")
     elif fmt == "dot":
-        echo(found.as_dot().rstrip())
+        write(clean(found.as_dot(), keep="\n"))
     else:
         echo(found.start.path)
         signs = {"upstream": "<-", "downstream": "->"}
