@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -110,3 +111,19 @@ def lab(tmp_path: Path) -> Iterator[Any]:
     place = tmp_path / "lab"
     place.mkdir()
     return module.Lab(place, {})
+
+
+@pytest.fixture
+def start_script() -> Callable[..., str]:
+    """Runs code in a process of its own, which must end well; what it printed."""
+
+    def ran(code: str, *arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    return ran
