@@ -54,8 +54,9 @@ def test_two_spellings_are_one_alias(log, api, one, other):
     assert api.artifact("a:v1").aliases == []
 
 
-@pytest.mark.parametrize("alias", ["", " ", "a:b", "a/b", "a\\b", "@x", "a,b", "#", "a?",
-                                   "100%", "*", "a\0b", "\ud800", "x" * 256, 7])  # fmt: skip
+@pytest.mark.parametrize("alias", ["", " ", "a:b", "a/b", "a\\b", "@x", "a,b", "#",
+                                   "a?", "100%", "*", "a\0b", "\ud800", "x" * 256,
+                                   7])  # fmt: skip
 def test_a_hostile_alias_is_refused_before_anything_is_kept(log, api, alias):
     """In a commit, in `save`, and in a move."""
     first = log("A")
@@ -69,8 +70,21 @@ def test_a_hostile_alias_is_refused_before_anything_is_kept(log, api, alias):
     assert len(api.artifacts("dataset", "a")) == 1
 
 
-@pytest.mark.parametrize("alias", ["odd one", "-rf", "..", "'; DROP TABLE alias;--",
-                                   "\u202egnp", "1", "v1.0", "v", "vv1", "latest-2"])
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "odd one",
+        "-rf",
+        "..",
+        "'; DROP TABLE alias;--",
+        "\u202egnp",
+        "1",
+        "v1.0",
+        "v",
+        "vv1",
+        "latest-2",
+    ],
+)
 def test_any_other_text_is_an_alias(log, run, alias):
     """It is data, and found by what it is."""
     log("A", aliases=[alias])
@@ -125,9 +139,7 @@ def test_save_does_not_take_back_what_others_moved(log, api):
     _versions.remove_alias(api.store, second._record, "gone")
     mine.aliases.remove("gone")
     mine.save()
-    mine.aliases.remove("moved") if "moved" in mine.aliases else None
-    stale = wanllmdb.Artifact._of(api.store, api.artifact("a:v1")._record)
-    assert stale.aliases == []
+    assert mine.aliases == []
     assert holder(api, "moved") == "v2"
 
 
@@ -347,7 +359,8 @@ def test_use_artifact_takes_every_form(log, run, api):
     (("b",), ArtifactNotFoundError), (("q/a",), ArtifactNotFoundError),
     (("a:v9",), VersionNotFoundError), (("a:v0",), VersionNotFoundError),
     (("a:none",), VersionNotFoundError), (("a:v" + "9" * 5000,), VersionNotFoundError),
-    (("a:v" + "9" * 30,), VersionNotFoundError), (("a:@" + "0" * 64,), VersionNotFoundError),
+    (("a:v" + "9" * 30,), VersionNotFoundError),
+    (("a:@" + "0" * 64,), VersionNotFoundError),
     (("a:@12345",), InvalidInputError), (("a:@xyz123",), InvalidInputError),
     (("a:",), InvalidNameError), (("",), InvalidNameError), ((5,), InvalidNameError),
     (("a:a:b",), VersionNotFoundError), (("\ud800",), InvalidNameError),
@@ -376,7 +389,7 @@ def test_a_draft_that_is_used_is_logged_and_read(run):
     assert [a.name for a in run.logged_artifacts()] == ["a:v1"]
 
 
-def test_the_api_finds_what_runs_made(log, api):
+def test_the_api_finds_what_runs_made(log, api, run):
     """By name, by type, by project."""
     log("A")
     log("B")
@@ -388,6 +401,7 @@ def test_the_api_finds_what_runs_made(log, api):
     assert api.artifact_exists("p/a:v1")
     assert not api.artifact_exists("p/a:v3")
     assert not api.artifact_exists("a", type="model")
+    run.finish()
     with wanllmdb.init(project="q") as other:
         other.log_artifact(wanllmdb.Artifact("a", "model"))
     with pytest.raises(wanllmdb.errors.AmbiguousNameError, match="p/a, q/a"):

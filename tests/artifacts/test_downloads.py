@@ -127,7 +127,7 @@ def test_damaged_bytes_are_never_written(version, tmp_path, read, blob, store):
         version.download(tmp_path / "new")
     with pytest.raises(IntegrityError, match=r"'d/y' is missing"):
         version.verify()
-    assert not [p for p in tmp_path.rglob("*.part")]
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_damaged_manifest_is_refused(version, tmp_path, blob, api):
@@ -148,8 +148,7 @@ def test_verify_reads_every_byte_of_a_directory(version, tmp_path):
     assert version.verify(place)
     spoil(place / "x")
     (place / "d" / "y").unlink()
-    with pytest.raises(IntegrityError, match="'x' have changed.*'d/y' is missing|"
-                       "'d/y' is missing.*'x' have changed"):  # fmt: skip
+    with pytest.raises(IntegrityError, match=r"'d/y' is missing.*'x' have changed"):
         version.verify(place)
 
 
@@ -160,7 +159,7 @@ def test_a_disk_that_cannot_be_read_is_a_problem_with_a_name(version, monkeypatc
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("hashlib.file_digest", fails)
-    with pytest.raises(IntegrityError, match="'x'.*Input/output error"):
+    with pytest.raises(IntegrityError, match=r"'x'.*Input/output error"):
         version.verify()
 
 
@@ -204,6 +203,8 @@ def test_what_is_in_the_way_is_named(version, tmp_path):
     with pytest.raises(InvalidInputError, match="'x'"):
         version.download(place)
     (place / "x").rmdir()
+    place = tmp_path / "p"
+    place.mkdir()
     (place / "d").write_text("")
     with pytest.raises(InvalidInputError, match="'d/"):
         version.download(place)
@@ -305,7 +306,9 @@ def test_a_run_s_own_directory_can_be_downloaded_to(version, run, read):
     assert read(version.checkout(place)) == TEXTS
 
 
-def test_a_store_that_can_only_be_read_gives_its_versions(version, store, tmp_path, read):
+def test_a_store_that_can_only_be_read_gives_its_versions(
+    version, store, tmp_path, read
+):
     """Nothing is noted there."""
     wanllmdb.teardown()
     with wanllmdb.Api(store) as api:
