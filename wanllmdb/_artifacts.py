@@ -480,14 +480,22 @@ class Artifact:
     def _adding(self) -> Iterator[Staging]:
         with self._alone():
             self._draft()
-            if self._staging is None:
-                self._staging = Staging(_stores.opened())
-            staging = self._staging
-            if staging.inherited or staging.store.catalog.closed:
-                self._staging = staging.moved_to(_stores.opened(), self._stored())
-            staging = self._staging
+            staging = self._own_staging()
         with _explained(staging.store):
             yield staging
+
+    def _own_staging(self) -> Staging:
+        """The draft's bytes, where this process can add to them."""
+        held = self._staging
+        if held is None or held.inherited or held.store.catalog.closed:
+            store = _stores.opened()
+            with _explained(store):
+                self._staging = (
+                    Staging(store) if held is None
+                    else held.moved_to(store, self._stored())
+                )  # fmt: skip
+        assert self._staging is not None
+        return self._staging
 
     def _alone(self) -> AbstractContextManager[bool]:
         """One thread at a time; in a forked child none of the parent's threads is."""

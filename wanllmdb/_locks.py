@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform != "win32":  # there `import wanllmdb` works, and init() refuses
@@ -92,7 +92,8 @@ def create_locked(path: Path, tmp_dir: Path, content: bytes) -> FileLock:
         lock.release()
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # a name too many is in nobody's way
+            draft.unlink()
     return lock
 
 

@@ -56,9 +56,13 @@ class Staging:
         self._store = store
         self._directory = store.tmp / f"draft-{_ids.stream_token()}"
         _files.make_private_dir(self._directory)
-        self._owner = _locks.create_locked(
-            self._directory / "lock", store.tmp, str(os.getpid()).encode()
-        )
+        try:
+            self._owner = _locks.create_locked(
+                self._directory / "lock", store.tmp, str(os.getpid()).encode()
+            )
+        except BaseException:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise
         self._new: dict[Digest, Path] = {}
         self._hashed: list[tuple[str, Stat, Digest]] = []
         self._mutex = Lock()

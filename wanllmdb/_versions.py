@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wanllmdb import _clock, _locks, _names, _observers, _voice
+from wanllmdb import _clock, _files, _locks, _names, _observers, _voice
 from wanllmdb._catalog import (
     aliases,
     artifacts,
@@ -182,9 +182,12 @@ def manifest_of(store: Store, version: VersionRecord) -> Manifest:
 
     Raises:
         IntegrityError: its manifest is missing, or damaged.
+        StoreUnavailableError: the system refused to read it.
     """
     try:
         return decode(store.blobs.get(version.digest))
+    except OSError as error:
+        raise _files.explain_os_error(error, store.path) from error
     except IntegrityError as error:
         raise type(error)(
             f"The manifest of {version.path}: {error.message}", hint=error.hint,
