@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PosixPath
+from threading import RLock
 from typing import IO, Any
 
 from wanllmdb import (
@@ -27,7 +28,7 @@ from wanllmdb._catalog import artifacts, runs, stat_cache
 from wanllmdb._catalog.schema import METADATA_LIMIT
 from wanllmdb._lineage import Lineage
 from wanllmdb._manifest import Entry, Manifest, entry_path
-from wanllmdb._scanning import scan
+from wanllmdb._scanning import check_file, is_directory, scan
 from wanllmdb._staging import Staged, Staging
 from wanllmdb._store import Store
 from wanllmdb.errors import (
@@ -145,12 +146,15 @@ class Artifact(HasAliases):
         self._record: VersionRecord | None = None
         self._manifest: Manifest | None = Manifest()
         self._staging: Staging | None = None
+        self._origin: Store | None = None
+        self._mutex = os.getpid(), RLock()
 
     @classmethod
     def _of(cls, store: Store, record: VersionRecord) -> Artifact:
         """A handle on a version."""
         made = cls.__new__(cls)
         made._staging = None
+        made._mutex = os.getpid(), RLock()
         made._adopt(store, record)
         return made
 
@@ -163,7 +167,7 @@ class Artifact(HasAliases):
         self._tags, self._aliases = list(record.tags), list(record.aliases)
         self._ttl_us = record.ttl_us
         self._store, self._record = store, record
-        self._manifest = self._staging = None
+        self._manifest = self._staging = self._origin = None
 
     def __repr__(self) -> str:
         return f"<Artifact {self.qualified_name} ({self.type})>"
@@ -356,10 +360,8 @@ class Artifact(HasAliases):
         path = Path(os.fspath(local_path))
         goal = entry_path(name if name is not None else path.name)
         with self._adding() as staging:
+            check_file(path)
             source = path.absolute()
-            if not source.exists() or source.is_dir():
-                what = "is a directory" if source.is_dir() else "does not exist"
-                raise InvalidInputError(f"{path} {what}.", hint="Name a file.")
             known = (
                 {} if skip_cache
                 else stat_cache.of_file(staging.store.catalog.reader, str(source))
@@ -384,7 +386,7 @@ class Artifact(HasAliases):
 
         Args:
             local_path: The directory. Links to files are followed, and those to
-                directories, but for loops; empty directories are left out.
+                directories, but for loops; empty directories and Stores are left out.
             name: The path in the artifact that it becomes; default the root.
             skip_cache: Read all files, also those whose stat says unchanged.
             policy: Accepted as W&B has it.
@@ -396,7 +398,7 @@ class Artifact(HasAliases):
         """
         _check_policy(policy)
         root = Path(os.fspath(local_path))
-        if not root.is_dir():
+        if not is_directory(root):
             raise InvalidInputError(f"{root} is no directory.", hint="Use add_file.")
         with self._adding() as staging:
             place = root.absolute()
@@ -434,16 +436,15 @@ class Artifact(HasAliases):
                     f"{goal!r} is in the artifact.", hint='Use mode "w" to replace it.'
                 )
             draft = staging.new_path()
-            text = None if "b" in mode else encoding or "utf-8"
-            try:
-                with draft.open(
-                    f"w{'b' if text is None else ''}", encoding=text
-                ) as file:
-                    yield file
+        text = None if "b" in mode else encoding or "utf-8"
+        try:
+            with draft.open(f"w{'b' if text is None else ''}", encoding=text) as file:
+                yield file  # what is raised meanwhile is the caller's
+            with self._adding() as staging:
                 (held,) = staging.add_files([draft])
-            finally:
-                draft.unlink(missing_ok=True)
             self._put_all([(goal, held)], overwrite=kind == "w")
+        finally:
+            draft.unlink(missing_ok=True)
 
     def remove(self, item: str | os.PathLike[str] | ArtifactEntry) -> None:
         """Remove a path, or all below it, from the draft.
@@ -452,26 +453,29 @@ class Artifact(HasAliases):
             EntryNotFoundError: there is none.
         """
         path = item.path if isinstance(item, ArtifactEntry) else entry_path(item)
-        self._draft()
-        found = self._entries.below(path)
-        if (one := self._entries.find(path)) is not None:
-            found = [one]
-        if not found:
-            raise self._lacks(path)
-        for entry in found:
-            self._entries.drop(entry.path)
+        with self._alone():
+            self._draft()
+            found = self._entries.below(path)
+            if (one := self._entries.find(path)) is not None:
+                found = [one]
+            if not found:
+                raise self._lacks(path)
+            for entry in found:
+                self._entries.drop(entry.path)
 
     def _put_all(self, held: Iterable[tuple[str, Staged]], *, overwrite: bool) -> None:
         """Add entries, all of them or none."""
         new = [Entry(path, staged.digest, staged.size) for path, staged in held]
-        for entry in new:
-            before = self._entries.find(entry.path)
-            if before is None:
-                self._entries.refuse(entry.path)
-            elif before != entry and not overwrite:
-                raise self._taken(entry.path)
-        for entry in new:
-            self._entries.put(entry)
+        with self._alone():
+            self._draft()  # another thread may have committed it
+            for entry in new:
+                before = self._entries.find(entry.path)
+                if before is None:
+                    self._entries.refuse(entry.path)
+                elif before != entry and not overwrite:
+                    raise self._taken(entry.path)
+            for entry in new:
+                self._entries.put(entry)
 
     def _taken(self, path: str) -> InvalidInputError:
         return InvalidInputError(
@@ -487,11 +491,34 @@ class Artifact(HasAliases):
 
     @contextmanager
     def _adding(self) -> Iterator[Staging]:
-        self._draft()
-        if self._staging is None:
-            self._staging = Staging(_stores.opened())
-        with _explained(self._staging.store):
-            yield self._staging
+        with self._alone():
+            self._draft()
+            staging = self._own_staging()
+        with _explained(staging.store):
+            yield staging
+
+    def _own_staging(self) -> Staging:
+        """The draft's bytes, where this process can add to them."""
+        held = self._staging
+        if held is None or held.inherited or held.store.catalog.closed:
+            store = _stores.opened()
+            with _explained(store):
+                self._staging = (
+                    Staging(store) if held is None
+                    else held.moved_to(store, self._stored())
+                )  # fmt: skip
+        assert self._staging is not None
+        return self._staging
+
+    def _alone(self) -> AbstractContextManager[bool]:
+        """One thread at a time; in a forked child none of the parent's threads is."""
+        if self._mutex[0] != os.getpid():
+            self._mutex = os.getpid(), RLock()
+        return self._mutex[1]
+
+    def _stored(self) -> list[Digest]:
+        """The contents that a draft needs the bytes of."""
+        return [e.digest for e in self._entries if e.uri is None and e.digest]
 
     # A version
 
@@ -613,13 +640,16 @@ class Artifact(HasAliases):
         """
         place = Path(os.fspath(root)) if root is not None else self._default_root()
         goal, store = place.resolve(), self._place()
-        if store.path.resolve().is_relative_to(goal) or goal == Path.home():
-            raise InvalidInputError(
-                f"A checkout would remove all else in {goal}.",
-                hint="Name a directory of its own.",
-            )
-        self._download(place, None)
+        for kept in (store.path.resolve(), Path.home().resolve()):
+            if kept.is_relative_to(goal):
+                raise InvalidInputError(
+                    f"A checkout would remove all else in {goal}.",
+                    hint="Name a directory of its own.",
+                )
+        _downloads.refuse_store(store, place)
+        # First: a file of another version may be where this one has a directory.
         _downloads.remove_others(place, self._entries)
+        self._download(place, None)
         return str(place)
 
     def verify(self, root: str | os.PathLike[str] | None = None) -> bool:
@@ -676,7 +706,10 @@ class Artifact(HasAliases):
         made = Artifact(
             self._name, self._type, self._description, self._metadata, self._tags
         )
-        made._manifest = Manifest(self._entries)
+        made._manifest, made._origin = Manifest(self._entries), self._store
+        if self._staging is not None:
+            made._staging = Staging(self._staging.store)
+            made._staging.copy(self._stored(), self._staging.path_of)
         return made
 
     # Inside
@@ -722,21 +755,38 @@ class Artifact(HasAliases):
         run: RunRecord | None = None,
     ) -> None:
         """Make the draft a version, and this a handle on it."""
-        self._draft()
-        with _explained(store):
-            if self._staging is not None and self._staging.store.path != store.path:
-                self._staging = self._staging.moved_to(store)
+        with self._alone(), _explained(store):
+            self._draft()
+            self._bring_to(store)
             draft = _versions.Draft(
                 self._said(), self._entries, self._staging, [*self._aliases, *aliases]
             )
             self._adopt(store, _versions.commit(store, project, draft, run))
 
+    def _bring_to(self, store: Store) -> None:
+        """Have the draft's bytes in a Store, wherever they were put before."""
+        staging, origin = self._staging, self._origin
+        if staging is not None and (
+            staging.inherited or staging.store.path != store.path
+        ):
+            self._staging = staging.moved_to(store, self._stored())
+        if origin is not None and origin.path != store.path:
+            self._staging = self._staging or Staging(store)
+            self._staging.copy(self._stored(), origin.blobs.path_of)
+
     def _connect(
-        self, store: Store, run: RunRecord, direction: str, given: Sequence[str]
+        self,
+        store: Store,
+        run: RunRecord,
+        direction: str,
+        aliases: Sequence[str],
+        tags: Sequence[str] = (),
     ) -> None:
         """Note that a run made this version, or reads it."""
         record = self._committed()
-        self._adopt(store, _versions.connect(store, record, run, direction, given))
+        self._adopt(
+            store, _versions.connect(store, record, run, direction, aliases, tags)
+        )
 
 
 def put(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanllmdb import _digest, _files
+from wanllmdb import _digest, _files, _layout
 from wanllmdb._catalog import stat_cache
 from wanllmdb._catalog.stat_cache import Known, Stat
 from wanllmdb._manifest import Entry
@@ -54,6 +54,7 @@ def write(
         DigestMismatchError: bytes in the Store have changed; they are not written.
         MissingBlobError: they are gone.
     """
+    refuse_store(store, root)
     stored = [entry for entry in entries if entry.uri is None]
     with _target(root) as target:
         _refuse_alike(stored, target)
@@ -64,6 +65,15 @@ def write(
                 _write_entry(store, version, entry, target)
             told(entry.size or 0)
         _remember(store, seen)
+
+
+def refuse_store(store: Store, root: Path) -> None:
+    """Raise for a target in the Store; what runs have there, is theirs to write."""
+    goal, place = root.resolve(), store.path.resolve()
+    if goal.is_relative_to(place) and not goal.is_relative_to(place / _layout.LIVE):
+        raise InvalidInputError(
+            f"{goal} is a part of the Store.", hint="Name a directory outside."
+        )
 
 
 class _Target:
@@ -94,7 +104,8 @@ class _Target:
     def create(self, path: str) -> tuple[int, Callable[[], None], Callable[[], None]]:
         """A new file beside a path: (descriptor, put it in place, drop it)."""
         fd, name = self._directory(path, create=True)
-        draft = f".{name[:200]}.{os.urandom(4).hex()}.part"
+        # Without the file's own name, which may be as long as names can be.
+        draft = f".wanllmdb-Case-{os.urandom(8).hex()}.part"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         made = os.open(draft, flags, 0o666, dir_fd=fd)
 
@@ -177,11 +188,11 @@ def _refuse_alike(entries: Iterable[Entry], target: _Target) -> None:
 
 
 def _ignores_case(target: _Target) -> bool:
-    fd, _, drop = target.create("wanllmdb-Case")
+    fd, _, drop = target.create("case")
     os.close(fd)
     try:
         names = os.listdir(target.root)  # noqa: PTH208 - names are enough
-        made = next(name for name in names if name.startswith(".wanllmdb-Case."))
+        made = next(name for name in names if name.startswith(".wanllmdb-Case-"))
         return (target.root / made.lower()).exists()
     finally:
         drop()

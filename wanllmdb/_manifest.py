@@ -180,6 +180,9 @@ def decode(data: bytes) -> Manifest:
         if found["format"] != FORMAT:
             message = f"its format is {found['format']!r}"
             raise ValueError(message)
+        if not isinstance(found["entries"], list):
+            message = "its entries are no list"
+            raise TypeError(message)
         manifest = Manifest(_entry(*fields) for fields in found["entries"])
         if len(manifest) != len(found["entries"]):
             message = "a path is there twice"

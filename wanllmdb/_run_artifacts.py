@@ -50,14 +50,16 @@ class RunArtifacts(RunFacts):
             AliasConflictError: an alias is protected.
         """
         artifact = self._as_artifact(artifact_or_path, name, type)
-        given = _listed(aliases)
-        artifact.tags += [tag for tag in _listed(tags) if tag not in artifact.tags]
+        given, more = _listed(aliases), _listed(tags)
+        if artifact.is_draft:
+            artifact.tags += [tag for tag in more if tag not in artifact.tags]
         if self._store is None:  # mode "disabled": nothing is kept
             return artifact
         if artifact.is_draft:
             artifact._commit(self._store, self.project, given, self._record)
         else:
-            artifact._connect(self._here(artifact), self._record, "output", given)
+            store = self._here(artifact)
+            artifact._connect(store, self._record, "output", given, more)
         return artifact
 
     def use_artifact(
@@ -73,7 +75,8 @@ class RunArtifacts(RunFacts):
 
         Args:
             artifact_or_name: ``[project/]name[:alias|:vN|:@digest]``, without a suffix
-                the newest version; or an artifact.
+                the newest version; or an artifact, which is logged first if it is a
+                draft.
             type: Refuse another type than this.
             aliases: Names that shall be the version's from now on.
             version: ``vN`` or N, instead of a suffix.
@@ -89,7 +92,7 @@ class RunArtifacts(RunFacts):
         if isinstance(artifact_or_name, Artifact):
             artifact = artifact_or_name
             if artifact.is_draft:
-                return self.log_artifact(artifact, aliases=aliases)
+                self.log_artifact(artifact, aliases=aliases)
         else:
             path = _with_selector(artifact_or_name, version, alias)
             artifact = _artifacts.find(self._required(), path, self.project, type)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wanllmdb import _clock, _names, _observers, _voice
+from wanllmdb import _clock, _files, _names, _observers, _voice
 from wanllmdb._catalog import (
     aliases,
     artifacts,
@@ -108,7 +108,7 @@ def _keep_bytes(store: Store, draft: Draft, manifest: bytes) -> Digest:
     """Make every byte of a draft durable, or say which entry's are gone."""
     needed = {e.digest: e.path for e in draft.manifest if e.uri is None and e.digest}
     staged = {} if draft.staging is None else draft.staging.new
-    store.blobs.adopt({d: path for d, path in staged.items() if d in needed})
+    store.blobs.adopt({d: staged[d] for d in needed if d in staged})
     for digest, path in needed.items():
         if digest not in staged and not store.blobs.touch(digest):
             raise MissingBlobError(
@@ -161,9 +161,12 @@ def manifest_of(store: Store, version: VersionRecord) -> Manifest:
 
     Raises:
         IntegrityError: its manifest is missing, or damaged.
+        StoreUnavailableError: the system refused to read it.
     """
     try:
         return decode(store.blobs.get(version.digest))
+    except OSError as error:
+        raise _files.explain_os_error(error, store.path) from error
     except IntegrityError as error:
         raise type(error)(
             f"The manifest of {version.path}: {error.message}", hint=error.hint,
@@ -178,6 +181,7 @@ def connect(
     run: RunRecord,
     direction: str,
     given: Sequence[str] = (),
+    tags: Sequence[str] = (),
 ) -> VersionRecord:
     """Note that a run made a version, or reads it; durable on return.
 
@@ -187,14 +191,16 @@ def connect(
         run: Which run.
         direction: ``output`` or ``input``.
         given: Aliases that shall name the version.
+        tags: Further tags of it.
 
     Raises:
         StateError: the version is in the trash.
         AliasConflictError: an alias is protected.
     """
-    names = _given_aliases(given)
+    names, more = _given_aliases(given), _names.tags(tags)
     with store.catalog.transaction(durable=True) as connection:
         now = _alive(artifacts.read(connection, version.pk))
+        artifacts.add_tags(connection, now.pk, more)
         artifacts.add_edge(connection, now.pk, run.pk, direction)
         for name in names:
             aliases.put(connection, now, name)
@@ -214,11 +220,13 @@ def say(
         names: Its aliases from now on. What others did to them meanwhile stays.
 
     Raises:
+        StateError: the version is in the trash.
         AliasConflictError: one that moves is protected, or was moved by others.
     """
-    new = {_names.alias_key(name): _names.alias(name) for name in names}
+    new = {_names.alias_key(name): name for name in map(_names.alias, names)}
     old = {_names.alias_key(name): name for name in version.aliases}
     with store.catalog.transaction(durable=True) as connection:
+        _alive(artifacts.read(connection, version.pk))
         artifacts.describe(
             connection, version.pk,
             {"description": said.description, "metadata": said.metadata_json,
@@ -226,10 +234,12 @@ def say(
         )  # fmt: skip
         artifacts.drop_tags(connection, version.pk, version.tags)
         artifacts.add_tags(connection, version.pk, said.tags)
-        for key in old.keys() - new.keys():
-            aliases.drop(connection, version, old[key], expected=version.number)
-        for key in new.keys() - old.keys():
-            aliases.put(connection, version, new[key])
+        for key, name in old.items():
+            if key not in new and aliases.find(connection, version.artifact_pk, name):
+                aliases.drop(connection, version, name, expected=version.number)
+        for key, name in new.items():
+            if key not in old:
+                aliases.put(connection, version, name)
         return artifacts.read(connection, version.pk)
 
 
