@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _artifacts
+from wanllmdb import _artifacts, _references
 from wanllmdb._artifacts import Artifact
 from wanllmdb._run_facts import RunFacts
 from wanllmdb._store import Store
@@ -32,8 +32,9 @@ class RunArtifacts(RunFacts):
         """Commit an artifact as what this run made; durable on return.
 
         Args:
-            artifact_or_path: A draft; or a file or directory that becomes one. A
-                version is noted as made by this run, too.
+            artifact_or_path: A draft; or a file, a directory or a reference
+                (``s3://...``) that becomes one. A version is noted as made by this run,
+                too.
             name: Of what a path becomes; default ``run-ID-FILENAME``.
             type: Its type; default ``unspecified``.
             aliases: Names that shall be this version's; ``latest`` and ``vN`` follow
@@ -45,7 +46,7 @@ class RunArtifacts(RunFacts):
             gives no new one.
 
         Raises:
-            InvalidInputError: the path cannot be added.
+            InvalidInputError: the path or the reference cannot be added.
             ConflictError: an artifact of the name has another type.
             AliasConflictError: an alias is protected.
         """
@@ -115,10 +116,14 @@ class RunArtifacts(RunFacts):
         if isinstance(given, Artifact):
             return given
         path = Path(os.fspath(given))
+        refers = isinstance(given, str) and "://" in given
+        last = _references.parse(str(given)).name if refers else path.name
         artifact = Artifact(
-            name or _plain(f"run-{self.id}-{path.name}"), type or UNSPECIFIED
+            name or _plain(f"run-{self.id}-{last}"), type or UNSPECIFIED
         )
-        if path.is_dir():
+        if refers:
+            artifact.add_reference(str(given))
+        elif path.is_dir():
             artifact.add_dir(path)
         else:
             artifact.add_file(path)
