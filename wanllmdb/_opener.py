@@ -124,12 +124,14 @@ def _read_file(reference: Reference) -> Generator[bytes, None, None]:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     with _translated(reference):
         fd = os.open(reference.local, flags)
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidInputError(
                 f"{shown(reference.uri)} is no regular file.", hint="Name a file."
             )
-        yield from _read_all(reference, file.read)
+        yield from _read_all(reference, lambda size: os.read(fd, size))
+    finally:
+        os.close(fd)
 
 
 def _read_object(reference: Reference) -> Generator[bytes, None, None]:

@@ -169,7 +169,11 @@ def _https(uri: str, authority: str, path: str, query: str) -> tuple[str, int | 
         _refuse(uri, "holds a fragment", "Leave out the # and what follows it.")
     host, port = _host_and_port(uri, authority)
     if reason := _fault_of_host(host):
-        _refuse(uri, reason, "Name a public host, as its name or its plain address.")
+        _refuse(
+            uri,
+            reason,
+            "Name a public host, by its name in ASCII or its plain address.",
+        )
     return host, port
 
 

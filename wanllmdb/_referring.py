@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from wanllmdb import _digest, _progress, _references
 from wanllmdb._manifest import Entry, entry_path
-from wanllmdb._scanning import Found, scan
+from wanllmdb._scanning import scan
 from wanllmdb._staging import hash_file
 from wanllmdb.errors import DigestMismatchError, InvalidInputError
 from wanllmdb.types import Digest
@@ -80,7 +80,7 @@ def entries(
     """
     reference = _references.for_storage(uri)
     place = reference.local
-    if hashed and place is not None and os.path.isdir(place):  # noqa: PTH112 - no error
+    if hashed and place is not None and os.path.isdir(place):  # noqa: PTH112 - never raises
         if said != Known():
             raise InvalidInputError(
                 f"{_references.shown(uri)} is a directory, which has no size or hash.",
@@ -94,21 +94,16 @@ def entries(
 
 
 def _below(root: Path, prefix: str, limit: int) -> list[Entry]:
-    found = scan(root, prefix, limit)
-    total = sum(file.size for file in found)
+    files = scan(root, prefix, limit)
+    uris = [_references.for_storage(file.source.as_uri()).uri for file in files]
+    made = []
+    total = sum(file.size for file in files)
     with _progress.shown(f"hashing {root}", total) as told:
-        made = []
-        for file in found:
-            made.append(_entry(file))
+        for file, uri in zip(files, uris, strict=True):
+            digest, status, _ = hash_file(file.source)
+            made.append(Entry(file.path, digest, status.size, uri))
             told(file.size)
     return made
-
-
-def _entry(file: Found) -> Entry:
-    uri = file.source.as_uri()
-    _references.for_storage(uri)
-    digest, status, _ = hash_file(file.source)
-    return Entry(file.path, digest, status.size, uri)
 
 
 def _found(path: Path, said: Known) -> Known:
