@@ -60,6 +60,15 @@ _6TO4 = IPv6Network("2002::/16")
 _TEREDO = IPv6Network("2001::/32")
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is an address in its plain spelling, not a name."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_public(text: str) -> bool:
     """Whether an address is public, and each IPv4 address that is wrapped in it.
 

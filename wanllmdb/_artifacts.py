@@ -16,7 +16,6 @@ from wanllmdb import (
     _json,
     _names,
     _progress,
-    _referring,
     _stores,
     _values,
     _versions,
@@ -448,6 +447,8 @@ class Artifact:
                 cannot be read, the directory holds too much, or a path is taken.
             DigestMismatchError: the file is not what was said of it.
         """
+        from wanllmdb import _referring
+
         self._draft()
         known = _referring.known(size, md5_hash, sha256_hash)
         limit = _referring.MAX_OBJECTS if max_objects is None else max_objects

@@ -16,11 +16,9 @@ import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any
 from urllib.parse import quote, urldefrag, urljoin
 
-from wanllmdb import _addresses, _references
+from wanllmdb import _addresses, _redact, _references
 from wanllmdb._references import Reference, shown
 from wanllmdb.errors import (
     DigestMismatchError,
@@ -195,7 +193,10 @@ class _Connection(http.client.HTTPSConnection):
         """Connect to an address that was looked at; the name is not resolved again."""
         raw = self._reach()
         try:
-            self.sock = self._trust.wrap_socket(raw, server_hostname=self.host)
+            # A body without a length ends where TLS says so, not where it breaks.
+            self.sock = self._trust.wrap_socket(
+                raw, server_hostname=self.host, suppress_ragged_eofs=False
+            )
         except BaseException:
             raw.close()
             raise
@@ -221,7 +222,7 @@ class _Connection(http.client.HTTPSConnection):
 
 def _checked(reference: Reference, port: int, network: Network) -> Sequence[str]:
     """The addresses of a host, of which every one is public."""
-    if _is_address(reference.host):
+    if _addresses.is_address(reference.host):
         found: Sequence[str] = [reference.host]
     else:
         found = network.resolve(reference.host, port)
@@ -233,14 +234,6 @@ def _checked(reference: Reference, port: int, network: Network) -> Sequence[str]
                 uri=shown(reference.uri), address=address,
             )  # fmt: skip
     return found
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _target_of(reference: Reference, response: http.client.HTTPResponse) -> Reference:
@@ -267,7 +260,7 @@ def _read_body(
         denied = response.status in _DENIED
         kind = RemoteDeniedError if denied else RemoteUnreachableError
         raise kind(
-            f"{what} answered {response.status} {response.reason!r}.",
+            f"{what} answered {response.status} {response.reason[:80]!r}.",
             hint="Access is not configured for it." if denied else _GOES_ON,
             uri=what, status=response.status,
         )  # fmt: skip
@@ -302,6 +295,6 @@ def _translated(reference: Reference) -> Iterator[None]:
         ) from error
 
 
-def _reason(error: Exception) -> Any:
-    text = getattr(error, "strerror", None) or str(error)
-    return text[:200] or type(error).__name__
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "strerror", None) or error)[:200]
+    return _redact.redact(text) or type(error).__name__

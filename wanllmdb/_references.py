@@ -19,6 +19,9 @@ from wanllmdb.errors import InvalidInputError
 
 SCHEMES = ("s3", "gs", "az", "https", "file")
 MAX_BYTES = 4096
+DEPTH = 8
+"""Times that a path may be percent-encoded over; nobody means more than two."""
+
 SHOWN = 200
 """Characters of a refused URI that an error shows."""
 
@@ -142,7 +145,7 @@ def _check_characters(uri: str) -> None:
 def _check_path(uri: str, path: str) -> None:
     for text in _readings(uri, path):
         if any(part.partition(";")[0] == ".." for part in text.split("/")):
-            _refuse(uri, "leads outside by ..", "Name the place that it leads to.")
+            _refuse(uri, "leads outside by '..'", "Name the place that it leads to.")
         if "\\" in text or any(unicodedata.category(one) == "Cc" for one in text):
             _refuse(
                 uri, "holds a backslash or a control character, percent-encoded",
@@ -151,8 +154,8 @@ def _check_path(uri: str, path: str) -> None:
 
 
 def _readings(uri: str, path: str) -> Iterator[str]:
-    """What servers may take a path for: decoded any number of times, and normalised."""
-    while True:
+    """What servers may take a path for: decoded again and again, and normalised."""
+    for _ in range(DEPTH):
         yield unicodedata.normalize("NFKC", path)
         try:
             decoded = unquote_to_bytes(path).decode()
@@ -161,6 +164,7 @@ def _readings(uri: str, path: str) -> Iterator[str]:
         if decoded == path:
             return
         path = decoded
+    _refuse(uri, "is percent-encoded too many times over", "Encode it once.")
 
 
 def _https(uri: str, authority: str, path: str, query: str) -> tuple[str, int | None]:
@@ -240,14 +244,6 @@ def _file(uri: str, authority: str, path: str, query: str) -> tuple[str, None]:
 
 def _bucket(uri: str, authority: str, path: str, query: str) -> tuple[str, None]:
     del path, query
-    if not _BUCKET.match(authority) or _is_address(authority):
+    if not _BUCKET.match(authority) or _addresses.is_address(authority):
         _refuse(uri, "has no bucket", "Use SCHEME://BUCKET/KEY.")
     return authority, None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _artifacts, _references
+from wanllmdb import _artifacts
 from wanllmdb._artifacts import Artifact
 from wanllmdb._run_facts import RunFacts
 from wanllmdb._store import Store
@@ -116,13 +116,13 @@ class RunArtifacts(RunFacts):
         if isinstance(given, Artifact):
             return given
         path = Path(os.fspath(given))
-        refers = isinstance(given, str) and "://" in given
-        last = _references.parse(str(given)).name if refers else path.name
+        uri = given if isinstance(given, str) and "://" in given else None
+        last = path.name if uri is None else _last_part(uri)
         artifact = Artifact(
             name or _plain(f"run-{self.id}-{last}"), type or UNSPECIFIED
         )
-        if refers:
-            artifact.add_reference(str(given))
+        if uri is not None:
+            artifact.add_reference(uri)
         elif path.is_dir():
             artifact.add_dir(path)
         else:
@@ -160,6 +160,12 @@ def _with_selector(name: str, version: str | int | None, alias: str | None) -> s
             f"{name!r} names a version, and so does {selector!r}.", hint="Give one."
         )
     return f"{name}:{f'v{selector}' if isinstance(selector, int) else selector}"
+
+
+def _last_part(uri: str) -> str:
+    from wanllmdb import _references
+
+    return _references.parse(uri).name
 
 
 def _plain(name: str) -> str:

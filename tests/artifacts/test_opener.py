@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import shutil
@@ -349,11 +350,39 @@ def test_other_answers_are_errors(site, status):
     assert caught.value.exit_code == 8
 
 
-def test_an_end_that_comes_too_soon_is_seen(site):
-    """A broken connection is no short file."""
+@pytest.fixture
+def said_end(site, monkeypatch):
+    """The server ends its connections as TLS has it, not by going away."""
+
+    def finish(request):
+        with contextlib.suppress(OSError):
+            request.settimeout(5)
+            request.unwrap().close()
+        request.close()
+
+    monkeypatch.setattr(site, "shutdown_request", finish)
+
+
+def test_an_end_that_comes_too_soon_is_seen(site, said_end):
+    """A server that gives less than it promised has no short file."""
     site.pages["/x"] = (200, {"Content-Length": "10"}, b"short")
     with pytest.raises(RemoteUnreachableError, match="5 bytes too soon"):
         fetched("https://data.example/x", site.recorder)
+
+
+def test_a_broken_connection_is_no_end(site):
+    """With a length or without: only what TLS ends has ended."""
+    for length in ("10", None):
+        headers = {"Content-Length": length, "Connection": "close"}
+        site.pages["/x"] = (200, headers, b"short")
+        with pytest.raises(RemoteUnreachableError, match="EOF"):
+            fetched("https://data.example/x", site.recorder)
+
+
+def test_a_body_without_a_length_ends_where_tls_ends(site, said_end):
+    """As old servers send what they make on the way."""
+    site.pages["/x"] = (200, {"Content-Length": None, "Connection": "close"}, b"bytes")
+    assert fetched("https://data.example/x", site.recorder) == b"bytes"
 
 
 def test_compressed_bytes_are_others(site):
