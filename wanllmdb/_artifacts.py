@@ -65,6 +65,7 @@ class ArtifactEntry:
         digest: ``sha256:`` and hex; None for a reference of unknown content.
         size: Bytes; None for a reference of unknown size.
         ref: What a reference points at; None for stored bytes.
+        md5: Of a reference, the MD5 that was given for it; else None.
     """
 
     def __init__(self, artifact: Artifact, entry: Entry) -> None:
@@ -73,6 +74,7 @@ class ArtifactEntry:
         self.digest = entry.digest
         self.size = entry.size
         self.ref = entry.uri
+        self.md5 = entry.md5
 
     def __repr__(self) -> str:
         return f"<Entry {self.path!r} of {self._artifact.name}>"
@@ -94,13 +96,28 @@ class ArtifactEntry:
             )
         return self.ref
 
-    def download(self, root: str | os.PathLike[str] | None = None, **_: Any) -> str:
+    def download(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        references: bool = False,
+        **_: Any,
+    ) -> str:
         """Write the file, unless it is there and right; its path.
 
         Args:
             root: Below which directory; default as `Artifact.download`.
+            references: Fetch what a reference points at.
+
+        Raises:
+            InvalidInputError: it is a reference, and fetching was not asked for.
         """
-        place = self._artifact._download(root, [self.path])
+        if self.ref is not None and not references:
+            raise InvalidInputError(
+                f"{self.path!r} is a reference, whose bytes are elsewhere.",
+                hint="Fetch them: download(references=True) of the entry.",
+            )
+        place = self._artifact._download(root, [self.path], references=references)
         return str(place / self.path)
 
 
@@ -412,6 +429,49 @@ class Artifact(HasAliases):
             pairs = zip((f.path for f in found), held, strict=True)
             self._put_all(pairs, overwrite=merge)
 
+    def add_reference(
+        self,
+        uri: str,
+        name: str | os.PathLike[str] | None = None,
+        checksum: bool = True,
+        max_objects: int | None = None,
+        size: int | None = None,
+        md5_hash: str | None = None,
+        sha256_hash: str | None = None,
+    ) -> list[ArtifactEntry]:
+        """Refer to bytes that stay where they are; nothing of a network is asked.
+
+        What is known of them is compared when they are fetched: see `download`.
+
+        Args:
+            uri: ``file://``, ``https://``, ``s3://``, ``gs://`` or ``az://``.
+            name: Its path in the artifact, or that of a directory; default the last
+                part of the URI, and of a directory's files their own paths.
+            checksum: Hash a file now, and each file below a directory, which becomes
+                an entry of its own. Of what is elsewhere only what is said is known.
+            max_objects: Files that a directory may have; default 10,000.
+            size: Bytes that there are.
+            md5_hash: Their MD5, 32 hex digits.
+            sha256_hash: Their SHA-256, 64 hex digits.
+
+        Returns:
+            The new entries.
+
+        Raises:
+            InvalidInputError: the URI is refused, a hash or the size is none, the file
+                cannot be read, the directory holds too much, or a path is taken.
+            DigestMismatchError: the file is not what was said of it.
+        """
+        from wanllmdb import _referring
+
+        self._draft()
+        known = _referring.known(size, md5_hash, sha256_hash)
+        limit = _referring.MAX_OBJECTS if max_objects is None else max_objects
+        path = None if name is None else entry_path(name)
+        new = _referring.entries(uri, path, known, limit, hashed=checksum)
+        self._put_entries(new, overwrite=False)
+        return [ArtifactEntry(self, entry) for entry in new]
+
     @contextmanager
     def new_file(
         self, name: str, mode: str = "x", encoding: str | None = None
@@ -464,8 +524,11 @@ class Artifact(HasAliases):
                 self._entries.drop(entry.path)
 
     def _put_all(self, held: Iterable[tuple[str, Staged]], *, overwrite: bool) -> None:
-        """Add entries, all of them or none."""
         new = [Entry(path, staged.digest, staged.size) for path, staged in held]
+        self._put_entries(new, overwrite=overwrite)
+
+    def _put_entries(self, new: Sequence[Entry], *, overwrite: bool) -> None:
+        """Add entries, all of them or none."""
         with self._alone():
             self._draft()  # another thread may have committed it
             for entry in new:
@@ -587,35 +650,46 @@ class Artifact(HasAliases):
         skip_cache: bool | None = None,
         path_prefix: str | os.PathLike[str] | None = None,
         multipart: bool | None = None,
+        *,
+        references: bool = False,
     ) -> str:
         """Write its files, as copies that may be changed; those that are right stay.
 
         Args:
             root: The directory; default ``./artifacts/NAME-vN``.
-            allow_missing_references: Accepted as W&B has it: references are not read.
+            allow_missing_references: Accepted as W&B has it; without effect.
             skip_cache: Accepted as W&B has it; without effect.
             path_prefix: Only this path, or what is below it.
             multipart: Accepted as W&B has it; without effect.
+            references: Fetch what references point at, too; otherwise they are left
+                out, and no network is asked.
 
         Returns:
             The directory.
 
         Raises:
             EntryNotFoundError: nothing is at `path_prefix`.
-            DigestMismatchError: bytes in the Store have changed.
+            DigestMismatchError: bytes have changed, in the Store or where a reference
+                points.
+            RemoteError: what a reference points at cannot be read.
         """
         del allow_missing_references, skip_cache, multipart
         if path_prefix is None:
-            return str(self._download(root, None))
+            return str(self._download(root, None, references=references))
         path = entry_path(path_prefix)
         entry = self._entries.find(path)
         below = [entry] if entry is not None else self._entries.below(path)
         if not below:
             raise self._lacks(path)
-        return str(self._download(root, [found.path for found in below]))
+        paths = [found.path for found in below]
+        return str(self._download(root, paths, references=references))
 
     def _download(
-        self, root: str | os.PathLike[str] | None, paths: Sequence[str] | None
+        self,
+        root: str | os.PathLike[str] | None,
+        paths: Sequence[str] | None,
+        *,
+        references: bool = False,
     ) -> Path:
         record, store = self._committed(), self._place()
         place = Path(os.fspath(root)) if root is not None else self._default_root()
@@ -623,7 +697,7 @@ class Artifact(HasAliases):
         entries = [e for e in self._entries if wanted is None or e.path in wanted]
         total = sum(entry.size or 0 for entry in entries)
         with _progress.shown(f"downloading {self.name}", total) as told:
-            _downloads.write(store, record, entries, place, told)
+            _downloads.write(store, record, entries, place, told, references=references)
         return place
 
     def _default_root(self) -> Path:
@@ -652,11 +726,18 @@ class Artifact(HasAliases):
         self._download(place, None)
         return str(place)
 
-    def verify(self, root: str | os.PathLike[str] | None = None) -> bool:
+    def verify(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        references: bool = False,
+    ) -> bool:
         """Compare every byte with its digest.
 
         Args:
             root: A directory that it was downloaded to; default the bytes in the Store.
+            references: Read what references point at, too, and compare it with what is
+                known of it; below a `root`, what was fetched there.
 
         Returns:
             True, where all are right.
@@ -666,8 +747,11 @@ class Artifact(HasAliases):
         """
         place = None if root is None else Path(os.fspath(root))
         found = list(
-            _downloads.problems(self._place(), self._committed(), self._entries, place)
-        )
+            _downloads.problems(
+                self._place(), self._committed(), self._entries, place,
+                references=references,
+            )
+        )  # fmt: skip
         if found:
             more = f"; and {len(found) - 5} more" if found[5:] else ""
             raise IntegrityError(

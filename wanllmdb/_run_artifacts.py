@@ -32,8 +32,9 @@ class RunArtifacts(RunFacts):
         """Commit an artifact as what this run made; durable on return.
 
         Args:
-            artifact_or_path: A draft; or a file or directory that becomes one. A
-                version is noted as made by this run, too.
+            artifact_or_path: A draft; or a file, a directory or a reference
+                (``s3://...``) that becomes one. A version is noted as made by this run,
+                too.
             name: Of what a path becomes; default ``run-ID-FILENAME``.
             type: Its type; default ``unspecified``.
             aliases: Names that shall be this version's; ``latest`` and ``vN`` follow
@@ -45,7 +46,7 @@ class RunArtifacts(RunFacts):
             gives no new one.
 
         Raises:
-            InvalidInputError: the path cannot be added.
+            InvalidInputError: the path or the reference cannot be added.
             ConflictError: an artifact of the name has another type.
             AliasConflictError: an alias is protected.
         """
@@ -118,10 +119,14 @@ class RunArtifacts(RunFacts):
         if isinstance(given, Artifact):
             return given
         path = Path(os.fspath(given))
+        uri = given if isinstance(given, str) and "://" in given else None
+        last = path.name if uri is None else _last_part(uri)
         artifact = Artifact(
-            name or _plain(f"run-{self.id}-{path.name}"), type or UNSPECIFIED
+            name or _plain(f"run-{self.id}-{last}"), type or UNSPECIFIED
         )
-        if path.is_dir():
+        if uri is not None:
+            artifact.add_reference(uri)
+        elif path.is_dir():
             artifact.add_dir(path)
         else:
             artifact.add_file(path)
@@ -158,6 +163,12 @@ def _with_selector(name: str, version: str | int | None, alias: str | None) -> s
             f"{name!r} names a version, and so does {selector!r}.", hint="Give one."
         )
     return f"{name}:{f'v{selector}' if isinstance(selector, int) else selector}"
+
+
+def _last_part(uri: str) -> str:
+    from wanllmdb import _references
+
+    return _references.parse(uri).name
 
 
 def _plain(name: str) -> str:

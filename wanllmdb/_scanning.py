@@ -55,7 +55,7 @@ def check_file(path: Path) -> None:
         )
 
 
-def scan(root: Path, prefix: str = "") -> list[Found]:
+def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
     """Every file below a directory, by its path in an artifact.
 
     Links are followed, to files and to directories. Nothing is read but directories.
@@ -65,10 +65,12 @@ def scan(root: Path, prefix: str = "") -> list[Found]:
     Args:
         root: The directory.
         prefix: The path in the artifact that it becomes; "" for the root.
+        limit: Files that it may hold; None for any number.
 
     Raises:
         InvalidInputError: some cannot be added: special files, unreadable ones, loops
-            of links, names that no entry can have. The message names them.
+            of links, names that no entry can have. The message names them. Or there
+            are more than `limit`.
     """
     if _layout.is_catalog(root / _layout.CATALOG):
         raise InvalidInputError(
@@ -79,6 +81,8 @@ def scan(root: Path, prefix: str = "") -> list[Found]:
     wrong: list[str] = []
     waiting = [(str(root), prefix, frozenset([_identity(root.stat())]))]
     while waiting:
+        if limit is not None and len(found) > limit:
+            raise _too_many(root, limit)
         directory, head, above = waiting.pop()
         for item in _inside(directory, wrong):
             try:
@@ -107,7 +111,16 @@ def scan(root: Path, prefix: str = "") -> list[Found]:
             f"These cannot be added: {', '.join(wrong[:NAMED])}{more}.",
             hint="Remove them, or add the other files one by one.", count=len(wrong),
         )  # fmt: skip
+    if limit is not None and len(found) > limit:
+        raise _too_many(root, limit)
     return [found[path] for path in sorted(found)]
+
+
+def _too_many(root: Path, limit: int) -> InvalidInputError:
+    return InvalidInputError(
+        f"{root} holds more than {limit} files.",
+        hint="Raise max_objects, or refer to a part of it.", limit=limit,
+    )  # fmt: skip
 
 
 def _inside(directory: str, wrong: list[str]) -> Iterator[os.DirEntry[str]]:
