@@ -230,8 +230,7 @@ def _condition(selector: str) -> tuple[str, tuple[Any, ...]]:
     if key == _names.LATEST:
         return "version.deleted_us IS NULL", ()
     if _names.is_derived(selector):
-        number = int(key[1:])
-        return "version.number = ?", (min(number, (1 << 63) - 1),)
+        return "version.number = ?", (_names.version_number(key),)
     if selector.startswith("@"):
         match = _DIGEST.match(selector.lower())
         if match is None:

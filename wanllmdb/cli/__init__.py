@@ -43,6 +43,7 @@ _COMMANDS = {
     "metric": ("metrics", "List, read and rank metrics"),
     "query": ("query", "Run SQL over every run"),
     "project": ("projects", "List and change projects"),
+    "model": ("models", "Models of the registry, and their stages"),
     "trash": ("trash", "What was removed"),
     "store": ("store", "Compact, verify, sizes, backups"),
 }
