@@ -90,7 +90,9 @@ def _is_same(
     held: ModelVersionRecord, version: VersionRecord, new: NewModelVersion
 ) -> bool:
     """Whether a link would only say again what the newest version is."""
-    named = new.label is None or held.label in (None, new.label)
+    named = new.label is None or held.label is None
+    if new.label is not None and held.label is not None:
+        named = _names.alias_key(held.label) == _names.alias_key(new.label)
     counted = new.number is None or held.number == new.number
     return held.version_pk == version.pk and named and counted
 
@@ -315,7 +317,7 @@ def checked_stage(value: object) -> Stage:
     Raises:
         InvalidInputError: there is none of that name.
     """
-    key = str(value).casefold()
+    key = value.casefold() if isinstance(value, str) else None
     if key not in STAGES:
         raise InvalidInputError(
             f"There is no stage {str(value)[:40]!r}.", hint=f"Use {', '.join(STAGES)}."

@@ -71,7 +71,7 @@ class ModelRegistry:
         """
         made = _models.create(
             self.store, _names.model(name), _text(description, "description"),
-            single_holder=single_holder,
+            single_holder=bool(single_holder),
         )  # fmt: skip
         return _model_facts.of_model(made)
 
@@ -358,7 +358,8 @@ class ModelRegistry:
             approver=_text(approver, "approver"), archive_existing=archive_existing,
         )  # fmt: skip
         return {
-            **_model_facts.of_version(moved), "archived": [f"v{v.number}" for v in archived]
+            **_model_facts.of_version(moved),
+            "archived": [f"v{version.number}" for version in archived],
         }  # fmt: skip
 
     def approve_version(

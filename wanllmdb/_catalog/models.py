@@ -110,8 +110,9 @@ def get(connection: sqlite3.Connection, name: str) -> ModelRecord:
 
     Raises:
         ModelNotFoundError: there is none.
+        InvalidNameError: it is no model's name.
     """
-    found = find(connection, name)
+    found = find(connection, _names.model(name))
     if found is None:
         raise _unknown(name)
     return found
@@ -146,8 +147,11 @@ def uid(connection: sqlite3.Connection, name: str) -> str:
 
     Raises:
         ModelNotFoundError: there never was one of that name.
+        InvalidNameError: it is no model's name.
     """
-    row = connection.execute("SELECT uid FROM model WHERE name = ?", (name,)).fetchone()
+    row = connection.execute(
+        "SELECT uid FROM model WHERE name = ?", (_names.model(name),)
+    ).fetchone()
     if row is None:
         raise _unknown(name)
     found: str = row["uid"]
