@@ -96,7 +96,7 @@ def link(
 @model.command()
 @click.argument("name", type=MODEL)
 @click.argument("version", type=TEXT)
-@click.argument("stage", type=click.Choice(STAGES))
+@click.argument("stage", type=click.Choice([*map(str, STAGES)]))
 @click.option("-m", "--comment", type=TEXT, help="Why.")
 @click.option("--approver", type=TEXT, help="Who agreed.")
 @click.option(
