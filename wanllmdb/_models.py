@@ -43,7 +43,8 @@ def create(
         ConflictError: there is one of that name.
     """
     with store.catalog.transaction(durable=True) as connection:
-        return models.create(connection, name, description, single_holder=single_holder)
+        made = models.create(connection, name, description, single_holder=single_holder)
+        return models.read_model(connection, made)
 
 
 @operation("link model")
@@ -90,11 +91,9 @@ def _is_same(
     held: ModelVersionRecord, version: VersionRecord, new: NewModelVersion
 ) -> bool:
     """Whether a link would only say again what the newest version is."""
-    named = new.label is None or held.label is None
-    if new.label is not None and held.label is not None:
-        named = _names.alias_key(held.label) == _names.alias_key(new.label)
-    counted = new.number is None or held.number == new.number
-    return held.version_pk == version.pk and named and counted
+    labels = {_names.alias_key(x.label) for x in (held, new) if x.label is not None}
+    numbers = {held.number, held.number if new.number is None else new.number}
+    return held.version_pk == version.pk and len(labels) < 2 and len(numbers) == 1
 
 
 @operation("unlink model version")
@@ -159,8 +158,9 @@ def delete(store: Store, name: str, *, force: bool = False) -> None:
     """
     with store.catalog.transaction(durable=True) as connection:
         model = models.get(connection, name)
-        if model.production and not force:
-            raise _in_production(name, model.production)
+        held = models.versions(connection, model.pk, Stage.PRODUCTION)
+        if held and not force:
+            raise _in_production(name, [version.number for version in held])
         models.delete(connection, model)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from wanllmdb import _names
 from wanllmdb._catalog import events, models
 from wanllmdb.errors import AliasConflictError
-from wanllmdb.types import ModelRecord, ModelVersionRecord
+from wanllmdb.types import ModelVersionRecord
 
 
 class Named(NamedTuple):
@@ -57,7 +57,7 @@ def put(
     _record(connection, version, alias, held, version.number)
 
 
-def drop(connection: sqlite3.Connection, model: ModelRecord, alias: str) -> bool:
+def drop(connection: sqlite3.Connection, model: models.Model, alias: str) -> bool:
     """Remove an alias; False where the model has none of that name.
 
     Raises:

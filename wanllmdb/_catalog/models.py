@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from wanllmdb import _clock, _ids, _names
 from wanllmdb._catalog import events
@@ -55,6 +55,15 @@ JOIN project ON project.id = artifact.project_id
 """
 
 
+class Model(NamedTuple):
+    """A model, as far as changing it is concerned; counting its versions takes time."""
+
+    pk: int
+    uid: str
+    name: str
+    single_holder: bool
+
+
 # Models
 
 
@@ -64,7 +73,7 @@ def create(
     description: str | None = None,
     *,
     single_holder: bool = False,
-) -> ModelRecord:
+) -> Model:
     """Make a model; one that was deleted goes on with its numbers and its history.
 
     Raises:
@@ -96,16 +105,17 @@ def _uid_of(name: str) -> str:
     return hashlib.sha256(f"model:{name}".encode()).hexdigest()[:32]
 
 
-def find(connection: sqlite3.Connection, name: str) -> ModelRecord | None:
+def find(connection: sqlite3.Connection, name: str) -> Model | None:
     """The model of a name, if there is one."""
     row = connection.execute(
-        f"{_MODEL} WHERE model.name = ? AND model.deleted_us IS NULL GROUP BY model.id",
+        "SELECT id, uid, name, single_holder FROM model"
+        " WHERE name = ? AND deleted_us IS NULL",
         (name,),
     ).fetchone()
-    return None if row is None else _model(row)
+    return None if row is None else Model(row[0], row[1], row[2], bool(row[3]))
 
 
-def get(connection: sqlite3.Connection, name: str) -> ModelRecord:
+def get(connection: sqlite3.Connection, name: str) -> Model:
     """The model of a name.
 
     Raises:
@@ -116,6 +126,14 @@ def get(connection: sqlite3.Connection, name: str) -> ModelRecord:
     if found is None:
         raise _unknown(name)
     return found
+
+
+def read_model(connection: sqlite3.Connection, model: Model) -> ModelRecord:
+    """All that is known of a model."""
+    row = connection.execute(
+        f"{_MODEL} WHERE model.id = ? GROUP BY model.id", (model.pk,)
+    ).fetchone()
+    return _model(row)
 
 
 def listed(
@@ -131,7 +149,7 @@ def listed(
     return [_model(row) for row in rows.fetchall()]
 
 
-def delete(connection: sqlite3.Connection, model: ModelRecord) -> None:
+def delete(connection: sqlite3.Connection, model: Model) -> None:
     """Remove a model and its links; its numbers and its history stay."""
     before = [_facts(version) for version in versions(connection, model.pk)]
     connection.execute("DELETE FROM model_version WHERE model_id = ?", (model.pk,))
@@ -170,7 +188,7 @@ def _unknown(name: str) -> ModelNotFoundError:
 
 def add(
     connection: sqlite3.Connection,
-    model: ModelRecord,
+    model: Model,
     version: int,
     new: NewModelVersion,
 ) -> ModelVersionRecord:
@@ -235,9 +253,9 @@ def versions(
     connection: sqlite3.Connection, model: int, stage: Stage | None = None
 ) -> list[ModelVersionRecord]:
     """The versions of a model, or those of a stage, the newest first."""
+    staged = "" if stage is None else " AND held.stage = :stage"
     rows = connection.execute(
-        f"{_VERSION} WHERE held.model_id = :model"
-        " AND (:stage IS NULL OR held.stage = :stage) ORDER BY held.number DESC",
+        f"{_VERSION} WHERE held.model_id = :model{staged} ORDER BY held.number DESC",
         {"model": model, "stage": stage},
     )
     return [_version(row) for row in rows.fetchall()]
@@ -253,7 +271,7 @@ def newest(connection: sqlite3.Connection, model: int) -> ModelVersionRecord | N
 
 
 def resolve(
-    connection: sqlite3.Connection, model: ModelRecord, selector: str
+    connection: sqlite3.Connection, model: Model, selector: str
 ) -> ModelVersionRecord:
     """The version of a model that a selector names.
 

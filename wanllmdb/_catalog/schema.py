@@ -470,6 +470,7 @@ CREATE TABLE model_version (
 ) STRICT;
 CREATE UNIQUE INDEX model_stage_holder ON model_version (model_id, stage)
     WHERE single_holder = 1 AND stage IN ('staging', 'production');
+CREATE INDEX model_version_by_stage ON model_version (model_id, stage, number);
 CREATE INDEX model_version_by_version ON model_version (version_id);
 
 -- A name of one version of a model. `fixed`: the one that it was registered under, as
