@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from wanllmdb._logging import LogHandler
     from wanllmdb._observers import on
     from wanllmdb._query import Api, query
+    from wanllmdb._registry import ModelRegistry
     from wanllmdb._run import Run
     from wanllmdb._session import (
         alert,
         define_metric,
         finish,
         init,
+        link_artifact,
+        link_model,
         log,
         log_artifact,
         log_code,
         log_message,
+        log_model,
         login,
         mark_preempting,
         require,
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
         teardown,
         unwatch,
         use_artifact,
+        use_model,
         watch,
     )
     from wanllmdb._wandb_settings import Settings
@@ -51,6 +56,7 @@ __all__ = [
     "Artifact",
     "ConfigError",
     "LogHandler",
+    "ModelRegistry",
     "Run",
     "Settings",
     "State",
@@ -62,10 +68,13 @@ __all__ = [
     "errors",
     "finish",
     "init",
+    "link_artifact",
+    "link_model",
     "log",
     "log_artifact",
     "log_code",
     "log_message",
+    "log_model",
     "login",
     "mark_preempting",
     "on",
@@ -78,12 +87,14 @@ __all__ = [
     "teardown",
     "unwatch",
     "use_artifact",
+    "use_model",
     "watch",
 ]
 
 
 _HOMES = {
     "Settings": "_wandb_settings", "Artifact": "_artifacts",
+    "ModelRegistry": "_registry",
     "Api": "_query", "query": "_query",
     "LogHandler": "_logging", "Run": "_run", "on": "_observers",
     "AlertLevel": "types", "State": "types", "ConfigError": "errors",

@@ -16,6 +16,7 @@ from wanllmdb import (
     _files,
     _json,
     _lineage,
+    _models,
     _names,
     _progress,
     _settings,
@@ -39,7 +40,14 @@ from wanllmdb.errors import (
     VersionNotFoundError,
     WanllmdbError,
 )
-from wanllmdb.types import Digest, JSONValue, NewVersion, RunRecord, VersionRecord
+from wanllmdb.types import (
+    Digest,
+    JSONValue,
+    NewModelVersion,
+    NewVersion,
+    RunRecord,
+    VersionRecord,
+)
 
 DIRECTORY = "artifacts"
 """Where downloads go, below the working directory."""
@@ -785,6 +793,44 @@ class Artifact(HasAliases):
             delete_aliases=delete_aliases, force=force,
         )  # fmt: skip
 
+    def link(
+        self, target_path: str, aliases: Sequence[str] | str | None = None
+    ) -> Artifact:
+        """Make the version the next one of a model; see `ModelRegistry`.
+
+        Args:
+            target_path: The model: ``NAME``, ``model-registry/NAME`` or
+                ``wandb-registry-model/NAME``; it is made if there is none.
+            aliases: Names of the model's version. Those of stages (``staging``,
+                ``production``) move it there.
+
+        Returns:
+            The artifact itself.
+
+        Raises:
+            ArtifactStateError: it is a draft.
+            StageConflictError: another version holds the stage.
+        """
+        given = [aliases] if isinstance(aliases, str) else aliases or ()
+        said = _models.linked_as(given, NewModelVersion())
+        model = _names.model_of(target_path)
+        _models.link(self._place(), self._committed(), model, said)
+        return self
+
+    def unlink(self, target_path: str | None = None, force: bool = False) -> None:
+        """Take the version out of the models that link to it.
+
+        Args:
+            target_path: Out of this model only.
+            force: Also where it is in production.
+
+        Raises:
+            StateError: it is not linked.
+            VersionInUseError: it is in production, and force is not given.
+        """
+        model = None if target_path is None else _names.model_of(target_path)
+        _models.unlink_version(self._place(), self._committed(), model, force=force)
+
     def new_draft(self) -> Artifact:
         """A draft of the same name, type and content."""
         made = Artifact(
@@ -827,7 +873,8 @@ class Artifact(HasAliases):
     def _said(self) -> NewVersion:
         return NewVersion(
             self._name, self._type, Digest(""), self.file_count, self.size,
-            self._description, _metadata_json(self._metadata, self._name),
+            self._description,
+            metadata_json(self._metadata, f"artifact {self._name!r}"),
             _names.tags(self._tags), self._ttl_us,
         )  # fmt: skip
 
@@ -970,20 +1017,26 @@ def find(
 
     Args:
         store: Where.
-        path: ``[project/]name[:alias|:vN|:@digest]``.
+        path: ``[project/]name[:alias|:vN|:@digest]``; in place of the project,
+            ``model-registry`` says that the name is a model's.
         project: Where the path names none; None: the only one that has such a name.
         type: Refuse another type than this.
 
     Raises:
         ArtifactNotFoundError: there is none of that name.
+        ModelNotFoundError: there is no such model.
         VersionNotFoundError: it has no such version.
         AmbiguousNameError: several projects have one of that name.
         InvalidInputError: it is of another type.
     """
     named, name, selector = _names.artifact_path(path)
     reader = store.catalog.reader
-    place = artifacts.find(reader, named or project, name)
-    record = artifacts.resolve(reader, place, selector)
+    if _names.is_registry(named):
+        model = _models.find_version(store, name, selector)
+        record = artifacts.read(reader, model.version_pk)
+    else:
+        place = artifacts.find(reader, named or project, name)
+        record = artifacts.resolve(reader, place, selector)
     if type is not None and record.type != type:
         raise InvalidInputError(
             f"{record.path} is of type {record.type!r}, not {type!r}.",
@@ -1010,14 +1063,19 @@ def _check_policy(policy: str | None) -> None:
         )
 
 
-def _metadata_json(metadata: Mapping[str, Any], name: str) -> str:
+def metadata_json(metadata: Mapping[str, Any], whose: str) -> str:
+    """Metadata as the Catalog holds it.
+
+    Raises:
+        InvalidInputError: it is too large; the message says `whose`, and which key.
+    """
     clean: JSONValue = _values.config_value(metadata)
     assert isinstance(clean, dict)
     text = _json.dumps(clean)
     if len(text.encode()) > METADATA_LIMIT:
         largest = max(clean, key=lambda key: len(json.dumps(clean[key], default=str)))
         raise InvalidInputError(
-            f"The metadata of artifact {name!r} has {len(text.encode())} bytes of"
+            f"The metadata of {whose} has {len(text.encode())} bytes of"
             f" {METADATA_LIMIT}; its largest key is {largest!r}.",
             hint="Add it as a file instead.", key=largest,
         )  # fmt: skip

@@ -19,6 +19,9 @@ _ARTIFACT = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _VERSION = re.compile(r"v[0-9]+\Z")
 LATEST = "latest"
 """The selector of the newest version; no alias, for it is derived."""
+REGISTRY = "model-registry"
+"""What stands in a path for the project where a model is named, as W&B has it."""
+_REGISTRIES = "wandb-registry-"
 
 _ADJECTIVES = """
 able amber ample azure bold brave breezy bright brisk calm candid cheery clear
@@ -92,18 +95,48 @@ def project(value: object) -> str:
     return _checked(value, "project name", _PROJECT_FORBIDDEN)
 
 
-def artifact(value: object) -> str:
+def artifact(value: object, what: str = "an artifact") -> str:
     """An artifact's name.
+
+    Raises:
+        InvalidNameError: not 1 to 128 of ASCII letters, digits and ``._-``; the message
+            names `what`.
+    """
+    if not isinstance(value, str) or not _ARTIFACT.match(value):
+        raise InvalidNameError(
+            f"{str(value)[:140]!r} is no name for {what}.",
+            hint="Use 1 to 128 letters, digits, dots, dashes and underscores.",
+        )
+    return value
+
+
+def model(value: object) -> str:
+    """A model's name; as `artifact`.
 
     Raises:
         InvalidNameError: not 1 to 128 of ASCII letters, digits and ``._-``.
     """
-    if not isinstance(value, str) or not _ARTIFACT.match(value):
-        raise InvalidNameError(
-            f"{str(value)[:140]!r} is no name for an artifact.",
-            hint="Use 1 to 128 letters, digits, dots, dashes and underscores.",
-        )
-    return value
+    return artifact(value, "a model")
+
+
+def model_of(target: object) -> str:
+    """The model that W&B's path of a collection names.
+
+    Args:
+        target: ``NAME``, ``model-registry/NAME`` or ``wandb-registry-X/NAME``; an
+            entity, or another project, is left out.
+
+    Raises:
+        InvalidNameError: it is no such path.
+    """
+    return model(target.rpartition("/")[2] if isinstance(target, str) else target)
+
+
+def is_registry(project: str | None) -> bool:
+    """Whether a path's project stands for the registry."""
+    return project is not None and (
+        project == REGISTRY or project.startswith(_REGISTRIES)
+    )
 
 
 def artifact_type(value: object) -> str:
@@ -135,6 +168,12 @@ def is_derived(name: object) -> bool:
     """Whether a selector follows from the versions: ``latest``, or a number."""
     key = alias_key(name) if isinstance(name, str) else ""
     return key == LATEST or _VERSION.match(key) is not None
+
+
+def version_number(selector: str) -> int:
+    """The number of a selector ``vN``; beyond 64 bits the highest, which none has."""
+    digits = selector[1:].lstrip("0")
+    return min(int(digits[:20] or "0"), (1 << 63) - 1)
 
 
 def alias_key(name: str) -> str:

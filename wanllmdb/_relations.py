@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
-from wanllmdb._catalog import overview, runs
+from wanllmdb._catalog import models, overview, runs
 from wanllmdb._metrics.columns import code_of
 from wanllmdb._sources import Lost
 from wanllmdb._store import Store
@@ -98,6 +98,8 @@ def build(
         rows = _records(store, projects, Kind.CONSOLE, lost)
     elif name == "system":
         rows = _gauges(store, projects, lost)
+    elif name == "models":
+        rows = models.facts(store.catalog.reader)
     if projects is not None:
         rows = [row for row in rows if row["project"] in projects]
     return _table(name, list(rows))

@@ -8,14 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _artifacts
+from wanllmdb import _artifacts, _names
 from wanllmdb._artifacts import Artifact
 from wanllmdb._run_facts import RunFacts
 from wanllmdb._store import Store
-from wanllmdb.errors import ArtifactStateError, InvalidInputError
+from wanllmdb.errors import (
+    ArtifactNotFoundError,
+    ArtifactStateError,
+    InvalidInputError,
+    VersionNotFoundError,
+)
 
 UNSPECIFIED = "unspecified"
 """The type of files that are logged without one, as W&B has it."""
+MODEL = "model"
+"""The type of what `log_model` logs; models are what has it in their type's name."""
 
 
 class RunArtifacts(RunFacts):
@@ -110,6 +117,114 @@ class RunArtifacts(RunFacts):
         """The versions that this run reads, in that order."""
         return _artifacts.of_run(self._required(), self._record, "input")
 
+    # Models
+
+    def log_model(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+    ) -> Artifact:
+        """Commit a file or directory as a model that this run made.
+
+        Args:
+            path: What becomes an artifact of type ``model``.
+            name: Its name; default ``run-ID-FILENAME``.
+            aliases: Names that shall be this version's.
+
+        Returns:
+            The artifact, as `log_artifact` does.
+
+        Raises:
+            InvalidInputError: the path cannot be added.
+            ConflictError: an artifact of the name has another type.
+        """
+        return self.log_artifact(path, name, MODEL, aliases)
+
+    def use_model(self, name: str) -> str:
+        """Download a model, and note that this run reads it.
+
+        Args:
+            name: As `use_artifact` takes it; ``model-registry/NAME[:vN|:stage|:alias]``
+                is a model of the registry.
+
+        Returns:
+            The path of its file; of its directory where it has several.
+
+        Raises:
+            ArtifactNotFoundError: there is none of that name.
+            ModelNotFoundError: the registry has none of that name.
+            InvalidInputError: it is no model.
+        """
+        artifact = _artifacts.find(self._required(), name, self.project)
+        _refuse_other(artifact.type, artifact.qualified_name)
+        self.use_artifact(artifact)
+        return artifact.file() if artifact.file_count == 1 else artifact.download()
+
+    def link_model(
+        self,
+        path: str | os.PathLike[str],
+        registered_model_name: str,
+        name: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+    ) -> Artifact:
+        """Log a model, and make it the next version of one in the registry.
+
+        Args:
+            path: As `log_model` takes it.
+            registered_model_name: The model's name in the registry; made if there is
+                none.
+            name: The artifact's name; default ``run-ID-FILENAME``.
+            aliases: Names of the registry's version; see `Artifact.link`.
+
+        Returns:
+            The artifact.
+
+        Raises:
+            InvalidInputError: the path cannot be added, or the artifact of the name is
+                no model.
+            StageConflictError: another version holds the stage.
+        """
+        model = _names.model(registered_model_name)
+        kind = self._model_type(name)
+        return self.link_artifact(self.log_artifact(path, name, kind), model, aliases)
+
+    def link_artifact(
+        self,
+        artifact: Artifact,
+        target_path: str,
+        aliases: Sequence[str] | str | None = None,
+    ) -> Artifact:
+        """Make an artifact's version the next one of a model; see `Artifact.link`.
+
+        Args:
+            artifact: A version; or a draft, which is logged first.
+            target_path: The model.
+            aliases: Names of the registry's version.
+
+        Raises:
+            InvalidInputError: it is in another Store.
+            StageConflictError: another version holds the stage.
+        """
+        _names.model_of(target_path)  # before anything is logged
+        if artifact.is_draft:
+            self.log_artifact(artifact)
+        if self._store is not None:
+            self._here(artifact)
+            artifact.link(target_path, aliases)
+        return artifact
+
+    def _model_type(self, name: str | None) -> str:
+        """The type of a model's artifact: another one than ``model`` may be kept."""
+        if name is None or self._store is None:
+            return MODEL
+        try:
+            found = _artifacts.find(self._store, _names.artifact(name), self.project)
+        except (ArtifactNotFoundError, VersionNotFoundError):
+            return MODEL
+        _refuse_other(found.type, found.qualified_name)
+        return found.type
+
     def _as_artifact(
         self,
         given: Artifact | str | os.PathLike[str],
@@ -148,6 +263,14 @@ class RunArtifacts(RunFacts):
                 'Nothing is stored in mode "disabled".', hint="Use mode local."
             )
         return self._store
+
+
+def _refuse_other(kind: str, path: str) -> None:
+    if MODEL not in kind.lower():
+        raise InvalidInputError(
+            f"{path} is of type {kind!r}, and no model.",
+            hint="use_artifact and link_artifact take any type.",
+        )
 
 
 def _listed(given: Sequence[str] | str | None) -> list[str]:

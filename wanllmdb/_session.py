@@ -255,6 +255,26 @@ def use_artifact(*args: Any, **kwargs: Any) -> Artifact:
     return _required("use_artifact").use_artifact(*args, **kwargs)
 
 
+def log_model(*args: Any, **kwargs: Any) -> Artifact:
+    """Commit a model that the active run made; see `Run.log_model`."""
+    return _required("log_model").log_model(*args, **kwargs)
+
+
+def use_model(*args: Any, **kwargs: Any) -> str:
+    """Download a model that the active run reads; see `Run.use_model`."""
+    return _required("use_model").use_model(*args, **kwargs)
+
+
+def link_model(*args: Any, **kwargs: Any) -> Artifact:
+    """Log a model and link it in the registry; see `Run.link_model`."""
+    return _required("link_model").link_model(*args, **kwargs)
+
+
+def link_artifact(*args: Any, **kwargs: Any) -> Artifact:
+    """Link a version in the registry; see `Run.link_artifact`."""
+    return _required("link_artifact").link_artifact(*args, **kwargs)
+
+
 def mark_preempting() -> None:
     """Accepted as W&B has it; see `Run.mark_preempting`."""
     _required("mark_preempting").mark_preempting()

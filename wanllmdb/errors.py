@@ -11,12 +11,14 @@
     │   ├── ArtifactNotFoundError
     │   ├── VersionNotFoundError
     │   ├── AliasNotFoundError
-    │   └── EntryNotFoundError
+    │   ├── EntryNotFoundError
+    │   └── ModelNotFoundError
     ├── ConflictError                      choose another name, or wait    exit 4
     │   ├── RunExistsError
     │   ├── RunActiveError
     │   ├── AmbiguousNameError
     │   ├── AliasConflictError
+    │   ├── StageConflictError
     │   └── VersionInUseError
     ├── InvalidInputError (ValueError)     correct the argument            exit 2
     │   ├── InvalidNameError
@@ -162,6 +164,12 @@ class EntryNotFoundError(NotFoundError):
     kind = "entry_not_found"
 
 
+class ModelNotFoundError(NotFoundError):
+    """The registry has no model of that name."""
+
+    kind = "model_not_found"
+
+
 class ConflictError(WanllmdbError):
     """Something else already holds the name or the place."""
 
@@ -193,8 +201,14 @@ class AliasConflictError(ConflictError):
     kind = "alias_conflict"
 
 
+class StageConflictError(ConflictError):
+    """Another version of the model holds the stage, which has one holder."""
+
+    kind = "stage_conflict"
+
+
 class VersionInUseError(ConflictError):
-    """The version has aliases, is a model's, or a live run reads it."""
+    """It has aliases, is a model's, is in production, or a live run reads it."""
 
     kind = "version_in_use"
 

@@ -37,6 +37,19 @@ class State(StrEnum):
     CRASHED = "crashed"
 
 
+class Stage(StrEnum):
+    """How far a model's version has come."""
+
+    NONE = "none"
+    STAGING = "staging"
+    PRODUCTION = "production"
+    ARCHIVED = "archived"
+
+
+STAGES = tuple(Stage)
+"""The stages; text can be looked for in it, unlike in the class before Python 3.12."""
+
+
 class AlertLevel(StrEnum):
     """How grave an alert is, with W&B's names."""
 
@@ -390,3 +403,86 @@ class NewVersion:
     metadata_json: str = "{}"
     tags: tuple[str, ...] = ()
     ttl_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """One model of the registry; see table `model`.
+
+    Attributes:
+        versions: How many it has.
+        latest: The highest of their numbers; None where there is none.
+        staging: Numbers of the versions in that stage, rising.
+        production: Numbers of the versions in that stage, rising.
+    """
+
+    pk: int
+    uid: str
+    name: str
+    description: str | None
+    single_holder: bool
+    created_us: int
+    versions: int
+    latest: int | None
+    staging: tuple[int, ...]
+    production: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersionRecord:
+    """One version of a model; see table `model_version`. Times in microseconds UTC.
+
+    Attributes:
+        number: ``N`` of ``vN``.
+        version_pk: The version of an artifact that it links to.
+        artifact: That version, as ``project/name:vN``.
+        run: ``project/id`` of the run that made that version.
+        label: What it was registered as, where that was a name of its own.
+        aliases: Its names, the label among them.
+    """
+
+    pk: int
+    uid: str
+    model_pk: int
+    model_uid: str
+    model: str
+    number: int
+    version_pk: int
+    version_uid: str
+    artifact: str
+    run: str | None
+    stage: Stage
+    description: str | None
+    metadata_json: str
+    tags: tuple[str, ...]
+    created_us: int
+    staged_us: int | None
+    approved_by: str | None
+    approved_us: int | None
+    label: str | None
+    aliases: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """``name:vN``."""
+        return f"{self.model}:v{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewModelVersion:
+    """What is said of a model's version when it is linked.
+
+    Attributes:
+        number: The number that it must get; None: whichever is next.
+        label: The name that it is registered under, which never moves.
+        aliases: Names that shall be this version's.
+        stage: Where it shall be; None: where it is, at first `Stage.NONE`.
+    """
+
+    description: str | None = None
+    metadata_json: str = "{}"
+    tags: tuple[str, ...] = ()
+    number: int | None = None
+    label: str | None = None
+    aliases: tuple[str, ...] = ()
+    stage: Stage | None = None

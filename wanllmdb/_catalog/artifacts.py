@@ -230,8 +230,7 @@ def _condition(selector: str) -> tuple[str, tuple[Any, ...]]:
     if key == _names.LATEST:
         return "version.deleted_us IS NULL", ()
     if _names.is_derived(selector):
-        digits = key[1:].lstrip("0") or "0"
-        return "version.number = ?", (int(digits) if len(digits) < 19 else -1,)
+        return "version.number = ?", (_names.version_number(key),)
     if selector.startswith("@"):
         match = _DIGEST.match(selector.lower())
         if match is None:

@@ -424,7 +424,8 @@ CREATE TABLE edge (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX edge_by_run ON edge (run_id, direction);
 
--- A name of the registry; `single_holder`: a stage has one version of it at most.
+-- A name of the registry; `single_holder`: staging and production have one version of
+-- it each at most. A deleted one has no versions, but keeps its numbers and history.
 CREATE TABLE model (
     id            INTEGER PRIMARY KEY,
     uid           TEXT NOT NULL,
@@ -433,9 +434,11 @@ CREATE TABLE model (
     single_holder INTEGER NOT NULL DEFAULT 0,
     last_number   INTEGER NOT NULL DEFAULT 0,
     created_us    INTEGER NOT NULL,
+    deleted_us    INTEGER,
     CONSTRAINT model_uid_unique UNIQUE (uid),
     CONSTRAINT model_name_unique UNIQUE (name),
-    CONSTRAINT model_holder UNIQUE (id, single_holder)
+    CONSTRAINT model_holder UNIQUE (id, single_holder),
+    CONSTRAINT model_single_holder_known CHECK (single_holder IN (0, 1))
 ) STRICT;
 
 -- A model's version: a link to a version of an artifact, of any project.
@@ -456,6 +459,7 @@ CREATE TABLE model_version (
     approved_us   INTEGER,
     CONSTRAINT model_version_uid_unique UNIQUE (uid),
     CONSTRAINT model_version_number_unique UNIQUE (model_id, number),
+    CONSTRAINT model_version_in_model UNIQUE (model_id, id),
     CONSTRAINT model_version_of_model FOREIGN KEY (model_id, single_holder)
         REFERENCES model (id, single_holder) ON DELETE RESTRICT ON UPDATE CASCADE,
     CONSTRAINT model_version_stage_known
@@ -466,7 +470,24 @@ CREATE TABLE model_version (
 ) STRICT;
 CREATE UNIQUE INDEX model_stage_holder ON model_version (model_id, stage)
     WHERE single_holder = 1 AND stage IN ('staging', 'production');
+CREATE INDEX model_version_by_stage ON model_version (model_id, stage, number);
 CREATE INDEX model_version_by_version ON model_version (version_id);
+
+-- A name of one version of a model. `fixed`: the one that it was registered under, as
+-- 1.2.0 is; it never moves.
+CREATE TABLE model_alias (
+    model_id         INTEGER NOT NULL,
+    alias_key        TEXT NOT NULL,
+    alias            TEXT NOT NULL,
+    model_version_id INTEGER NOT NULL,
+    fixed            INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT model_alias_once PRIMARY KEY (model_id, alias_key),
+    CONSTRAINT model_alias_of_version FOREIGN KEY (model_id, model_version_id)
+        REFERENCES model_version (model_id, id) ON DELETE CASCADE,
+    CONSTRAINT model_alias_fixed_known CHECK (fixed IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX model_alias_fixed ON model_alias (model_version_id) WHERE fixed = 1;
+CREATE INDEX model_alias_by_version ON model_alias (model_version_id);
 
 -- What a file's bytes were when they were last hashed; true as long as all else is.
 CREATE TABLE stat_cache (

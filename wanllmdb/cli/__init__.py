@@ -44,6 +44,7 @@ _COMMANDS = {
     "query": ("query", "Run SQL over every run"),
     "artifact": ("artifacts", "Versioned files: put, get, compare, verify"),
     "project": ("projects", "List and change projects"),
+    "model": ("models", "Models of the registry, and their stages"),
     "trash": ("trash", "What was removed"),
     "store": ("store", "Compact, verify, sizes, backups"),
 }

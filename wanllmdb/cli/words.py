@@ -129,6 +129,19 @@ class Project(Text):
         yield from (project.name for project in api.projects())
 
 
+class Model(Text):
+    """A model's name."""
+
+    name = "model"
+
+    def offers(self, api: Api, ctx: click.Context, incomplete: str) -> Iterator[str]:
+        """Every model."""
+        from wanllmdb._catalog import models
+
+        del ctx, incomplete
+        yield from (model.name for model in models.listed(api.store.catalog.reader))
+
+
 @contextmanager
 def _api(ctx: click.Context) -> Iterator[Api]:
     from wanllmdb._query import Api
@@ -158,4 +171,5 @@ class Artifact(Text):
 
 
 TEXT, RUN, TRASHED, KEY = Text(), Run(), Run(deleted=True), Key()
-RUN_OR_KEY, PROJECT, ARTIFACT = RunOrKey(), Project(), Artifact()
+RUN_OR_KEY, PROJECT = RunOrKey(), Project()
+ARTIFACT, MODEL = Artifact(), Model()
