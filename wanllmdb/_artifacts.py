@@ -391,7 +391,7 @@ class Artifact(HasAliases):
                 {} if skip_cache
                 else stat_cache.of_file(staging.store.catalog.reader, str(source))
             )  # fmt: skip
-            (held,) = staging.add_files([source], known)
+            (held,) = staging.add_files([str(source)], known)
             if is_tmp:
                 head, _, tail = goal.rpartition("/")
                 goal = entry_path(f"{head}/{held.digest[7:27]}.{tail}".lstrip("/"))
@@ -432,8 +432,10 @@ class Artifact(HasAliases):
                 {} if skip_cache
                 else stat_cache.below(staging.store.catalog.reader, str(place))
             )  # fmt: skip
-            with _progress.shown(f"adding {root}", sum(f.size for f in found)) as told:
-                held = staging.add_files([f.source for f in found], known, told)
+            stats = [file.stat for file in found]
+            total = sum(one.size for one in stats)
+            with _progress.shown(f"adding {root}", total) as told:
+                held = staging.add_files([f.source for f in found], known, stats, told)
             pairs = zip((f.path for f in found), held, strict=True)
             self._put_all(pairs, overwrite=merge)
 
@@ -509,7 +511,7 @@ class Artifact(HasAliases):
             with draft.open(f"w{'b' if text is None else ''}", encoding=text) as file:
                 yield file  # what is raised meanwhile is the caller's
             with self._adding() as staging:
-                (held,) = staging.add_files([draft])
+                (held,) = staging.add_files([str(draft)])
             self._put_all([(goal, held)], overwrite=kind == "w")
         finally:
             draft.unlink(missing_ok=True)

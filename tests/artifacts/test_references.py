@@ -496,10 +496,10 @@ def test_manifests_without_md5_keep_their_bytes():
     ]
     data = Manifest(entries).encode()
     assert data.decode() == (
-        '{"format":1,"entries":[\n'
-        f'["a","sha256:{SHA}",1],\n'
-        '["b",null,null,"s3://b/x"],\n'
-        f'["c",null,2,"s3://b/y","{MD5}"]\n'
+        '{"format":1,"entries":['
+        f'["a","sha256:{SHA}",1],'
+        '["b",null,null,"s3://b/x"],'
+        f'["c",null,2,"s3://b/y","{MD5}"]'
         "]}\n"
     )
     assert list(_manifest.decode(data)) == entries
