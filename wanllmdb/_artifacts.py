@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PosixPath
+from threading import RLock
 from typing import IO, Any
 
 from wanllmdb import (
@@ -14,17 +15,21 @@ from wanllmdb import (
     _downloads,
     _files,
     _json,
+    _lineage,
     _models,
     _names,
     _progress,
+    _settings,
     _stores,
     _values,
     _versions,
 )
+from wanllmdb._artifact_aliases import HasAliases
 from wanllmdb._catalog import artifacts, runs, stat_cache
 from wanllmdb._catalog.schema import METADATA_LIMIT
+from wanllmdb._lineage import Lineage
 from wanllmdb._manifest import Entry, Manifest, entry_path
-from wanllmdb._scanning import scan
+from wanllmdb._scanning import check_file, is_directory, scan
 from wanllmdb._staging import Staged, Staging
 from wanllmdb._store import Store
 from wanllmdb.errors import (
@@ -32,6 +37,7 @@ from wanllmdb.errors import (
     EntryNotFoundError,
     IntegrityError,
     InvalidInputError,
+    VersionNotFoundError,
     WanllmdbError,
 )
 from wanllmdb.types import (
@@ -67,6 +73,7 @@ class ArtifactEntry:
         digest: ``sha256:`` and hex; None for a reference of unknown content.
         size: Bytes; None for a reference of unknown size.
         ref: What a reference points at; None for stored bytes.
+        md5: Of a reference, the MD5 that was given for it; else None.
     """
 
     def __init__(self, artifact: Artifact, entry: Entry) -> None:
@@ -75,6 +82,7 @@ class ArtifactEntry:
         self.digest = entry.digest
         self.size = entry.size
         self.ref = entry.uri
+        self.md5 = entry.md5
 
     def __repr__(self) -> str:
         return f"<Entry {self.path!r} of {self._artifact.name}>"
@@ -96,17 +104,32 @@ class ArtifactEntry:
             )
         return self.ref
 
-    def download(self, root: str | os.PathLike[str] | None = None, **_: Any) -> str:
+    def download(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        references: bool = False,
+        **_: Any,
+    ) -> str:
         """Write the file, unless it is there and right; its path.
 
         Args:
             root: Below which directory; default as `Artifact.download`.
+            references: Fetch what a reference points at.
+
+        Raises:
+            InvalidInputError: it is a reference, and fetching was not asked for.
         """
-        place = self._artifact._download(root, [self.path])
+        if self.ref is not None and not references:
+            raise InvalidInputError(
+                f"{self.path!r} is a reference, whose bytes are elsewhere.",
+                hint="Fetch them: download(references=True) of the entry.",
+            )
+        place = self._artifact._download(root, [self.path], references=references)
         return str(place / self.path)
 
 
-class Artifact:
+class Artifact(HasAliases):
     """A named, typed series of versions; this is a handle on one of them.
 
     Made here, it is a draft: files are added, and `Run.log_artifact` commits it. Got by
@@ -148,12 +171,15 @@ class Artifact:
         self._record: VersionRecord | None = None
         self._manifest: Manifest | None = Manifest()
         self._staging: Staging | None = None
+        self._origin: Store | None = None
+        self._mutex = os.getpid(), RLock()
 
     @classmethod
     def _of(cls, store: Store, record: VersionRecord) -> Artifact:
         """A handle on a version."""
         made = cls.__new__(cls)
         made._staging = None
+        made._mutex = os.getpid(), RLock()
         made._adopt(store, record)
         return made
 
@@ -166,7 +192,7 @@ class Artifact:
         self._tags, self._aliases = list(record.tags), list(record.aliases)
         self._ttl_us = record.ttl_us
         self._store, self._record = store, record
-        self._manifest = self._staging = None
+        self._manifest = self._staging = self._origin = None
 
     def __repr__(self) -> str:
         return f"<Artifact {self.qualified_name} ({self.type})>"
@@ -322,6 +348,14 @@ class Artifact:
         found = artifacts.runs_of(reader, self._committed().pk, "input")
         return [runs.read(reader, pk).path for pk in found]
 
+    def lineage(self, depth: int | None = None) -> Lineage:
+        """What it was made from, and what was made with it; runs and versions.
+
+        Args:
+            depth: Steps to follow; None: all.
+        """
+        return _lineage.of_version(self._place(), self._committed(), depth)
+
     # A draft's content
 
     def add_file(
@@ -351,10 +385,8 @@ class Artifact:
         path = Path(os.fspath(local_path))
         goal = entry_path(name if name is not None else path.name)
         with self._adding() as staging:
+            check_file(path)
             source = path.absolute()
-            if not source.exists() or source.is_dir():
-                what = "is a directory" if source.is_dir() else "does not exist"
-                raise InvalidInputError(f"{path} {what}.", hint="Name a file.")
             known = (
                 {} if skip_cache
                 else stat_cache.of_file(staging.store.catalog.reader, str(source))
@@ -379,7 +411,7 @@ class Artifact:
 
         Args:
             local_path: The directory. Links to files are followed, and those to
-                directories, but for loops; empty directories are left out.
+                directories, but for loops; empty directories and Stores are left out.
             name: The path in the artifact that it becomes; default the root.
             skip_cache: Read all files, also those whose stat says unchanged.
             policy: Accepted as W&B has it.
@@ -391,7 +423,7 @@ class Artifact:
         """
         _check_policy(policy)
         root = Path(os.fspath(local_path))
-        if not root.is_dir():
+        if not is_directory(root):
             raise InvalidInputError(f"{root} is no directory.", hint="Use add_file.")
         with self._adding() as staging:
             place = root.absolute()
@@ -404,6 +436,49 @@ class Artifact:
                 held = staging.add_files([f.source for f in found], known, told)
             pairs = zip((f.path for f in found), held, strict=True)
             self._put_all(pairs, overwrite=merge)
+
+    def add_reference(
+        self,
+        uri: str,
+        name: str | os.PathLike[str] | None = None,
+        checksum: bool = True,
+        max_objects: int | None = None,
+        size: int | None = None,
+        md5_hash: str | None = None,
+        sha256_hash: str | None = None,
+    ) -> list[ArtifactEntry]:
+        """Refer to bytes that stay where they are; nothing of a network is asked.
+
+        What is known of them is compared when they are fetched: see `download`.
+
+        Args:
+            uri: ``file://``, ``https://``, ``s3://``, ``gs://`` or ``az://``.
+            name: Its path in the artifact, or that of a directory; default the last
+                part of the URI, and of a directory's files their own paths.
+            checksum: Hash a file now, and each file below a directory, which becomes
+                an entry of its own. Of what is elsewhere only what is said is known.
+            max_objects: Files that a directory may have; default 10,000.
+            size: Bytes that there are.
+            md5_hash: Their MD5, 32 hex digits.
+            sha256_hash: Their SHA-256, 64 hex digits.
+
+        Returns:
+            The new entries.
+
+        Raises:
+            InvalidInputError: the URI is refused, a hash or the size is none, the file
+                cannot be read, the directory holds too much, or a path is taken.
+            DigestMismatchError: the file is not what was said of it.
+        """
+        from wanllmdb import _referring
+
+        self._draft()
+        known = _referring.known(size, md5_hash, sha256_hash)
+        limit = _referring.MAX_OBJECTS if max_objects is None else max_objects
+        path = None if name is None else entry_path(name)
+        new = _referring.entries(uri, path, known, limit, hashed=checksum)
+        self._put_entries(new, overwrite=False)
+        return [ArtifactEntry(self, entry) for entry in new]
 
     @contextmanager
     def new_file(
@@ -429,16 +504,15 @@ class Artifact:
                     f"{goal!r} is in the artifact.", hint='Use mode "w" to replace it.'
                 )
             draft = staging.new_path()
-            text = None if "b" in mode else encoding or "utf-8"
-            try:
-                with draft.open(
-                    f"w{'b' if text is None else ''}", encoding=text
-                ) as file:
-                    yield file
+        text = None if "b" in mode else encoding or "utf-8"
+        try:
+            with draft.open(f"w{'b' if text is None else ''}", encoding=text) as file:
+                yield file  # what is raised meanwhile is the caller's
+            with self._adding() as staging:
                 (held,) = staging.add_files([draft])
-            finally:
-                draft.unlink(missing_ok=True)
             self._put_all([(goal, held)], overwrite=kind == "w")
+        finally:
+            draft.unlink(missing_ok=True)
 
     def remove(self, item: str | os.PathLike[str] | ArtifactEntry) -> None:
         """Remove a path, or all below it, from the draft.
@@ -447,26 +521,32 @@ class Artifact:
             EntryNotFoundError: there is none.
         """
         path = item.path if isinstance(item, ArtifactEntry) else entry_path(item)
-        self._draft()
-        found = self._entries.below(path)
-        if (one := self._entries.find(path)) is not None:
-            found = [one]
-        if not found:
-            raise self._lacks(path)
-        for entry in found:
-            self._entries.drop(entry.path)
+        with self._alone():
+            self._draft()
+            found = self._entries.below(path)
+            if (one := self._entries.find(path)) is not None:
+                found = [one]
+            if not found:
+                raise self._lacks(path)
+            for entry in found:
+                self._entries.drop(entry.path)
 
     def _put_all(self, held: Iterable[tuple[str, Staged]], *, overwrite: bool) -> None:
-        """Add entries, all of them or none."""
         new = [Entry(path, staged.digest, staged.size) for path, staged in held]
-        for entry in new:
-            before = self._entries.find(entry.path)
-            if before is None:
-                self._entries.refuse(entry.path)
-            elif before != entry and not overwrite:
-                raise self._taken(entry.path)
-        for entry in new:
-            self._entries.put(entry)
+        self._put_entries(new, overwrite=overwrite)
+
+    def _put_entries(self, new: Sequence[Entry], *, overwrite: bool) -> None:
+        """Add entries, all of them or none."""
+        with self._alone():
+            self._draft()  # another thread may have committed it
+            for entry in new:
+                before = self._entries.find(entry.path)
+                if before is None:
+                    self._entries.refuse(entry.path)
+                elif before != entry and not overwrite:
+                    raise self._taken(entry.path)
+            for entry in new:
+                self._entries.put(entry)
 
     def _taken(self, path: str) -> InvalidInputError:
         return InvalidInputError(
@@ -482,11 +562,34 @@ class Artifact:
 
     @contextmanager
     def _adding(self) -> Iterator[Staging]:
-        self._draft()
-        if self._staging is None:
-            self._staging = Staging(_stores.opened())
-        with _explained(self._staging.store):
-            yield self._staging
+        with self._alone():
+            self._draft()
+            staging = self._own_staging()
+        with _explained(staging.store):
+            yield staging
+
+    def _own_staging(self) -> Staging:
+        """The draft's bytes, where this process can add to them."""
+        held = self._staging
+        if held is None or held.inherited or held.store.catalog.closed:
+            store = _stores.opened()
+            with _explained(store):
+                self._staging = (
+                    Staging(store) if held is None
+                    else held.moved_to(store, self._stored())
+                )  # fmt: skip
+        assert self._staging is not None
+        return self._staging
+
+    def _alone(self) -> AbstractContextManager[bool]:
+        """One thread at a time; in a forked child none of the parent's threads is."""
+        if self._mutex[0] != os.getpid():
+            self._mutex = os.getpid(), RLock()
+        return self._mutex[1]
+
+    def _stored(self) -> list[Digest]:
+        """The contents that a draft needs the bytes of."""
+        return [e.digest for e in self._entries if e.uri is None and e.digest]
 
     # A version
 
@@ -555,35 +658,46 @@ class Artifact:
         skip_cache: bool | None = None,
         path_prefix: str | os.PathLike[str] | None = None,
         multipart: bool | None = None,
+        *,
+        references: bool = False,
     ) -> str:
         """Write its files, as copies that may be changed; those that are right stay.
 
         Args:
             root: The directory; default ``./artifacts/NAME-vN``.
-            allow_missing_references: Accepted as W&B has it: references are not read.
+            allow_missing_references: Accepted as W&B has it; without effect.
             skip_cache: Accepted as W&B has it; without effect.
             path_prefix: Only this path, or what is below it.
             multipart: Accepted as W&B has it; without effect.
+            references: Fetch what references point at, too; otherwise they are left
+                out, and no network is asked.
 
         Returns:
             The directory.
 
         Raises:
             EntryNotFoundError: nothing is at `path_prefix`.
-            DigestMismatchError: bytes in the Store have changed.
+            DigestMismatchError: bytes have changed, in the Store or where a reference
+                points.
+            RemoteError: what a reference points at cannot be read.
         """
         del allow_missing_references, skip_cache, multipart
         if path_prefix is None:
-            return str(self._download(root, None))
+            return str(self._download(root, None, references=references))
         path = entry_path(path_prefix)
         entry = self._entries.find(path)
         below = [entry] if entry is not None else self._entries.below(path)
         if not below:
             raise self._lacks(path)
-        return str(self._download(root, [found.path for found in below]))
+        paths = [found.path for found in below]
+        return str(self._download(root, paths, references=references))
 
     def _download(
-        self, root: str | os.PathLike[str] | None, paths: Sequence[str] | None
+        self,
+        root: str | os.PathLike[str] | None,
+        paths: Sequence[str] | None,
+        *,
+        references: bool = False,
     ) -> Path:
         record, store = self._committed(), self._place()
         place = Path(os.fspath(root)) if root is not None else self._default_root()
@@ -591,7 +705,7 @@ class Artifact:
         entries = [e for e in self._entries if wanted is None or e.path in wanted]
         total = sum(entry.size or 0 for entry in entries)
         with _progress.shown(f"downloading {self.name}", total) as told:
-            _downloads.write(store, record, entries, place, told)
+            _downloads.write(store, record, entries, place, told, references=references)
         return place
 
     def _default_root(self) -> Path:
@@ -608,20 +722,30 @@ class Artifact:
         """
         place = Path(os.fspath(root)) if root is not None else self._default_root()
         goal, store = place.resolve(), self._place()
-        if store.path.resolve().is_relative_to(goal) or goal == Path.home():
-            raise InvalidInputError(
-                f"A checkout would remove all else in {goal}.",
-                hint="Name a directory of its own.",
-            )
-        self._download(place, None)
+        for kept in (store.path.resolve(), Path.home().resolve()):
+            if kept.is_relative_to(goal):
+                raise InvalidInputError(
+                    f"A checkout would remove all else in {goal}.",
+                    hint="Name a directory of its own.",
+                )
+        _downloads.refuse_store(store, place)
+        # First: a file of another version may be where this one has a directory.
         _downloads.remove_others(place, self._entries)
+        self._download(place, None)
         return str(place)
 
-    def verify(self, root: str | os.PathLike[str] | None = None) -> bool:
+    def verify(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        references: bool = False,
+    ) -> bool:
         """Compare every byte with its digest.
 
         Args:
             root: A directory that it was downloaded to; default the bytes in the Store.
+            references: Read what references point at, too, and compare it with what is
+                known of it; below a `root`, what was fetched there.
 
         Returns:
             True, where all are right.
@@ -631,8 +755,11 @@ class Artifact:
         """
         place = None if root is None else Path(os.fspath(root))
         found = list(
-            _downloads.problems(self._place(), self._committed(), self._entries, place)
-        )
+            _downloads.problems(
+                self._place(), self._committed(), self._entries, place,
+                references=references,
+            )
+        )  # fmt: skip
         if found:
             more = f"; and {len(found) - 5} more" if found[5:] else ""
             raise IntegrityError(
@@ -709,7 +836,10 @@ class Artifact:
         made = Artifact(
             self._name, self._type, self._description, self._metadata, self._tags
         )
-        made._manifest = Manifest(self._entries)
+        made._manifest, made._origin = Manifest(self._entries), self._store
+        if self._staging is not None:
+            made._staging = Staging(self._staging.store)
+            made._staging.copy(self._stored(), self._staging.path_of)
         return made
 
     # Inside
@@ -756,21 +886,80 @@ class Artifact:
         run: RunRecord | None = None,
     ) -> None:
         """Make the draft a version, and this a handle on it."""
-        self._draft()
-        with _explained(store):
-            if self._staging is not None and self._staging.store.path != store.path:
-                self._staging = self._staging.moved_to(store)
+        with self._alone(), _explained(store):
+            self._draft()
+            self._bring_to(store)
             draft = _versions.Draft(
                 self._said(), self._entries, self._staging, [*self._aliases, *aliases]
             )
             self._adopt(store, _versions.commit(store, project, draft, run))
 
+    def _bring_to(self, store: Store) -> None:
+        """Have the draft's bytes in a Store, wherever they were put before."""
+        staging, origin = self._staging, self._origin
+        if staging is not None and (
+            staging.inherited or staging.store.path != store.path
+        ):
+            self._staging = staging.moved_to(store, self._stored())
+        if origin is not None and origin.path != store.path:
+            self._staging = self._staging or Staging(store)
+            self._staging.copy(self._stored(), origin.blobs.path_of)
+
     def _connect(
-        self, store: Store, run: RunRecord, direction: str, given: Sequence[str]
+        self,
+        store: Store,
+        run: RunRecord,
+        direction: str,
+        aliases: Sequence[str],
+        tags: Sequence[str] = (),
     ) -> None:
         """Note that a run made this version, or reads it."""
         record = self._committed()
-        self._adopt(store, _versions.connect(store, record, run, direction, given))
+        self._adopt(
+            store, _versions.connect(store, record, run, direction, aliases, tags)
+        )
+
+
+def put(
+    store: Store,
+    source: Path,
+    path: str,
+    type: str,
+    *,
+    aliases: Sequence[str] = (),
+    **said: Any,
+) -> Artifact:
+    """Commit a file or a directory without a run.
+
+    Args:
+        store: Where.
+        source: The file or directory.
+        path: ``[project/]name``; without a project that of the settings.
+        type: The artifact's type.
+        aliases: What shall name the version.
+        **said: Description, metadata and tags, as `Artifact` takes them.
+    """
+    project, name, _ = _names.artifact_path(path)
+    made = Artifact(name, type, **said)
+    made._staging = Staging(store)
+    (made.add_dir if source.is_dir() else made.add_file)(source)
+    default = _settings.load(store.path)["project"]
+    made._commit(store, project or default, aliases)
+    return made
+
+
+def differences(old: Artifact, new: Artifact) -> list[dict[str, Any]]:
+    """Paths that one of two versions lacks, or that differ: what, path, both sizes."""
+    rows = []
+    for path in sorted({e.path for e in old._entries} | {e.path for e in new._entries}):
+        before, after = old._entries.find(path), new._entries.find(path)
+        if before != after:
+            what = "changed" if before and after else "added" if after else "removed"
+            rows.append({
+                "what": what, "path": path,
+                "old_size": before and before.size, "new_size": after and after.size,
+            })  # fmt: skip
+    return rows
 
 
 def versions(store: Store, path: str, project: str | None = None) -> list[Artifact]:
@@ -796,6 +985,23 @@ def newest(
         for record in artifacts.listed(reader, project, type)
     ]
     return [Artifact._of(store, record) for record in found if record is not None]
+
+
+def restored(store: Store, path: str) -> Artifact:
+    """Bring a version, given by its number, back from the trash.
+
+    Raises:
+        VersionNotFoundError: it is not in the trash.
+        AliasConflictError: one of its aliases names another version by now.
+    """
+    wanted = _names.lookup(path)
+    for record in artifacts.trash(store.catalog.reader):
+        if wanted in (record.path, record.path.partition("/")[2]):
+            return Artifact._of(store, _versions.restore(store, record))
+    raise VersionNotFoundError(
+        f"There is no version {path!r} in the trash.",
+        hint="`wanllmdb trash ls` shows what is.", version=path,
+    )  # fmt: skip
 
 
 def of_run(store: Store, run: RunRecord, direction: str) -> list[Artifact]:

@@ -122,6 +122,24 @@ class Blobs:
             _files.fsync_dir(directory.parent)
             _files.fsync_dir(self._root.parent)
 
+    def open(self, digest: str) -> BinaryIO:
+        """A blob, to be read; it is not checked.
+
+        Raises:
+            MissingBlobError: it is not there.
+        """
+        for _ in range(2):
+            try:
+                return self.path_of(digest).open("rb")
+            except FileNotFoundError:
+                # A gc moves what was just named for a moment, and then back.
+                if not self.touch(digest):
+                    break
+        raise MissingBlobError(
+            f"The blob {digest} is missing.",
+            hint="Restore it from a backup.", digest=digest,
+        )  # fmt: skip
+
     def get(self, digest: str) -> bytes:
         """The bytes of a blob, checked against its name.
 
@@ -129,14 +147,8 @@ class Blobs:
             MissingBlobError: it is not there.
             DigestMismatchError: its bytes changed.
         """
-        try:
-            data = self.path_of(digest).read_bytes()
-        except FileNotFoundError:
-            raise MissingBlobError(
-                f"The blob {digest} is missing.",
-                hint="Restore it from a backup.",
-                digest=digest,
-            ) from None
+        with self.open(digest) as file:
+            data = file.read()
         if _digest.of_bytes(data) != digest:
             raise DigestMismatchError(
                 f"The bytes of blob {digest} have changed.",

@@ -9,7 +9,9 @@ as it was; anywhere after it, the log is ignored. Each row shows exactly once.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -41,16 +43,30 @@ memory."""
 WAITING_BYTES = 64 << 20
 """Bytes of log at which a live run's are sealed, all but the last segment."""
 
+LEFT_BYTES = 1 << 20
+"""A log of at most so many bytes is left to who loads pyarrow next: for so few rows
+loading it (200 ms) would be most of what `finish` costs."""
+
+SEALED_AT_ONCE = 64 << 20
+"""Bytes of logs of others' runs that a reader seals, for it would merge them else."""
+
 FENCE_US = 86_400_000_000
 """How long a log stays whose writer did not close it: it may live after all."""
 
 
 @dataclass(slots=True)
 class Inline:
-    """What of a run goes into the Catalog in the transaction that ends it."""
+    """What of a run goes into the Catalog in the transaction that ends it.
+
+    Attributes:
+        segments: Its logs.
+        marks: How far these go.
+        whole: Whether nothing of the run is left to be sealed.
+    """
 
     segments: list[InlineSegment] = field(default_factory=list)
     marks: list[Watermark] = field(default_factory=list)
+    whole: bool = False
 
 
 @dataclass(slots=True)
@@ -100,25 +116,29 @@ class Compactor:
             record: The run; its compaction lock is held.
             own: A stream of this process that is closed, though still locked.
         """
-        found = Inline()
+        found = Inline(whole=True)
         pending = self._pending(record, own, ended=True)
         for layout in {layout_of(item.kind) for item in pending}:
             items = [item for item in pending if layout_of(item.kind) == layout]
             size = sum(path.stat().st_size for item in items for path in item.paths)
             if size > INLINE_BYTES or not all(item.closed for item in items):
+                found.whole = False
                 continue
             taken = Inline()
             alone = len(items) == 1
             if all(_take_inline(taken, item, alone=alone) for item in items):
                 found.segments += taken.segments
                 found.marks += taken.marks
+            else:
+                found.whole = False
         return found
 
     def put_inline(self, connection: Any, record: RunRecord, inline: Inline) -> None:
         """Take small logs into the Catalog, inside the transaction of the end."""
         sealed.add_inline(connection, record.pk, inline.segments)
         sealed.set_watermarks(connection, record.pk, inline.marks)
-        self._retire_log(connection, record)
+        if inline.whole:
+            self._retire_log(connection, record)
 
     def seal(self, record: RunRecord, limit: int | None = None) -> int:
         """Seal what of a run's log nobody writes any more.
@@ -296,6 +316,35 @@ class Compactor:
         after = FENCE_US if crashed else sealed.GRACE_US
         place = f"{_layout.LIVE}/{record.uid}"
         sealed.retire(connection, place, "log", after)
+
+    def may_wait(self, record: RunRecord) -> bool:
+        """Whether sealing a run that ended can be left to another process."""
+        if "pyarrow" in sys.modules:
+            return False
+        directory = self._logs.directory(record.uid)
+        sizes = (path.stat().st_size for path in directory.glob("*.wlog"))
+        return sum(sizes) <= LEFT_BYTES
+
+    def seal_ended(self, most: int = SEALED_AT_ONCE) -> None:
+        """Seal logs of runs that ended, and were left as they were.
+
+        Args:
+            most: Bytes of log after which the others stay.
+        """
+        for record in self._waiting():
+            if record.state is not State.RUNNING and most > 0:
+                most -= self.seal(record, most)
+
+    def _waiting(self) -> Iterator[RunRecord]:
+        """The runs that have a log which is not given up."""
+        reader = self._catalog.reader
+        for uid in sorted(path.name for path in (self.root / _layout.LIVE).iterdir()):
+            if sealed.is_retired(reader, f"{_layout.LIVE}/{uid}"):
+                continue
+            pk = runs.find_uid(reader, uid)
+            with suppress(RunNotFoundError):  # purged meanwhile
+                if pk is not None:
+                    yield runs.read(reader, pk)
 
     def seal_all(self) -> Iterator[tuple[RunRecord, int]]:
         """Seal every live log, as far as nobody writes it any more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from wanllmdb.types import Digest
 
@@ -15,6 +16,18 @@ def of_bytes(data: bytes) -> Digest:
     import hashlib
 
     return Digest(PREFIX + hashlib.sha256(data).hexdigest())
+
+
+def of_file(path: Path) -> Digest:
+    """The digest of a file's bytes, streaming.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    import hashlib
+
+    with path.open("rb") as file:
+        return Digest(PREFIX + hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def hex_of(digest: str) -> str:

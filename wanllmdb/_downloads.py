@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanllmdb import _digest, _files
+from wanllmdb import _digest, _files, _layout
 from wanllmdb._catalog import stat_cache
 from wanllmdb._catalog.stat_cache import Known, Stat
 from wanllmdb._manifest import Entry
@@ -38,32 +38,46 @@ def write(
     entries: Sequence[Entry],
     root: Path,
     told: Callable[[int], None] = lambda size: None,
+    *,
+    references: bool = False,
 ) -> None:
-    """Write stored entries below a directory.
+    """Write entries below a directory.
 
     Args:
         store: Where their bytes are.
         version: Whose they are.
-        entries: What; references are left out.
+        entries: What.
         root: The directory, made if need be.
         told: Called with the size of each entry that is there.
+        references: Fetch what references point at; otherwise they are left out.
 
     Raises:
         InvalidInputError: the target cannot hold them: a link or a file in the way, or
-            names that it takes for one.
-        DigestMismatchError: bytes in the Store have changed; they are not written.
-        MissingBlobError: they are gone.
+            names that it takes for one. Or a reference must not be opened.
+        DigestMismatchError: bytes have changed; they are not written.
+        MissingBlobError: bytes of the Store are gone.
+        RemoteError: what a reference points at cannot be read.
     """
-    stored = [entry for entry in entries if entry.uri is None]
+    refuse_store(store, root)
+    wanted = [entry for entry in entries if references or entry.uri is None]
     with _target(root) as target:
-        _refuse_alike(stored, target)
+        _refuse_alike(wanted, target)
         known = stat_cache.below(store.catalog.reader, str(target.root))
         seen: list[tuple[str, Stat, str]] = []
-        for entry in stored:
+        for entry in wanted:
             if not _is_right(target, entry, known, seen):
                 _write_entry(store, version, entry, target)
             told(entry.size or 0)
         _remember(store, seen)
+
+
+def refuse_store(store: Store, root: Path) -> None:
+    """Raise for a target in the Store; what runs have there, is theirs to write."""
+    goal, place = root.resolve(), store.path.resolve()
+    if goal.is_relative_to(place) and not goal.is_relative_to(place / _layout.LIVE):
+        raise InvalidInputError(
+            f"{goal} is a part of the Store.", hint="Name a directory outside."
+        )
 
 
 class _Target:
@@ -94,7 +108,8 @@ class _Target:
     def create(self, path: str) -> tuple[int, Callable[[], None], Callable[[], None]]:
         """A new file beside a path: (descriptor, put it in place, drop it)."""
         fd, name = self._directory(path, create=True)
-        draft = f".{name[:200]}.{os.urandom(4).hex()}.part"
+        # Without the file's own name, which may be as long as names can be.
+        draft = f".wanllmdb-Case-{os.urandom(8).hex()}.part"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         made = os.open(draft, flags, 0o666, dir_fd=fd)
 
@@ -177,11 +192,11 @@ def _refuse_alike(entries: Iterable[Entry], target: _Target) -> None:
 
 
 def _ignores_case(target: _Target) -> bool:
-    fd, _, drop = target.create("wanllmdb-Case")
+    fd, _, drop = target.create("case")
     os.close(fd)
     try:
         names = os.listdir(target.root)  # noqa: PTH208 - names are enough
-        made = next(name for name in names if name.startswith(".wanllmdb-Case."))
+        made = next(name for name in names if name.startswith(".wanllmdb-Case-"))
         return (target.root / made.lower()).exists()
     finally:
         drop()
@@ -192,9 +207,9 @@ def _is_right(
 ) -> bool:
     """Whether a file is there already, with the entry's bytes."""
     found = target.find(entry.path)
-    if found is None or not stat.S_ISREG(found.st_mode):
+    if found is None or not stat.S_ISREG(found.st_mode) or entry.digest is None:
         return False
-    if found.st_size != entry.size:
+    if entry.size is not None and found.st_size != entry.size:
         return False
     place = target.root / entry.path
     now = stat_of(found)
@@ -210,20 +225,55 @@ def _is_right(
 def _write_entry(
     store: Store, version: VersionRecord, entry: Entry, target: _Target
 ) -> None:
-    assert entry.digest is not None
     fd, put, drop = target.create(entry.path)
     try:
         with os.fdopen(fd, "wb") as writer:
-            found = _copy(store, version, entry, writer.write)
-        if found != entry.digest:
-            raise DigestMismatchError(
-                f"{version.path}: the bytes of {entry.path!r} have changed.",
-                hint="Nothing was written; a backup or a remote may have them whole.",
-                version=version.path, path=entry.path, digest=entry.digest,
-            )  # fmt: skip
+            if entry.uri is not None:
+                fetch_reference(version, entry, writer.write)
+            elif _copy(store, version, entry, writer.write) != entry.digest:
+                raise DigestMismatchError(
+                    f"{version.path}: the bytes of {entry.path!r} have changed.",
+                    hint="Nothing was written; a backup or a remote may have them"
+                    " whole.",
+                    version=version.path, path=entry.path, digest=entry.digest,
+                )  # fmt: skip
         put()
     finally:
         drop()
+
+
+def fetch_reference(
+    version: VersionRecord, entry: Entry, write: Callable[[bytes], object]
+) -> None:
+    """Hand over the bytes that a reference points at.
+
+    Raises:
+        DigestMismatchError: they are not those that were known of; at once where there
+            are more of them, else in the end.
+        InvalidInputError: it must not be opened.
+        RemoteError: it cannot be read.
+    """
+    from wanllmdb import _opener
+
+    assert entry.uri is not None
+    sha256 = hashlib.sha256()
+    md5 = hashlib.md5(usedforsecurity=False)
+
+    def passed(piece: bytes) -> None:
+        sha256.update(piece)
+        if entry.md5 is not None:
+            md5.update(piece)
+        write(piece)
+
+    size = _opener.fetch(entry.uri, passed, max_bytes=entry.size)
+    found = (size, _digest.PREFIX + sha256.hexdigest(), md5.hexdigest())
+    known = (entry.size, entry.digest, entry.md5)
+    if any(k not in (None, f) for k, f in zip(known, found, strict=True)):
+        raise DigestMismatchError(
+            f"{version.path}: what {entry.path!r} refers to has changed.",
+            hint="Refer to what it is now in a new version, or restore it there.",
+            version=version.path, path=entry.path, digest=entry.digest,
+        )  # fmt: skip
 
 
 def _copy(
@@ -236,11 +286,11 @@ def _copy(
     assert entry.digest is not None
     digest = hashlib.sha256()
     try:
-        with store.blobs.path_of(entry.digest).open("rb") as reader:
+        with store.blobs.open(entry.digest) as reader:
             while piece := reader.read(CHUNK):
                 digest.update(piece)
                 write(piece)
-    except FileNotFoundError:
+    except MissingBlobError:
         raise MissingBlobError(
             f"{version.path}: the bytes of {entry.path!r} are missing.",
             hint="A backup or a remote may have them.",
@@ -259,7 +309,12 @@ def _remember(store: Store, seen: Sequence[tuple[str, Stat, str]]) -> None:
 
 
 def problems(
-    store: Store, version: VersionRecord, entries: Iterable[Entry], root: Path | None
+    store: Store,
+    version: VersionRecord,
+    entries: Iterable[Entry],
+    root: Path | None,
+    *,
+    references: bool = False,
 ) -> Iterator[str]:
     """What is wrong with a version's bytes, a sentence for each entry.
 
@@ -268,18 +323,39 @@ def problems(
         version: Which.
         entries: What it holds.
         root: The directory to look at; None for the bytes in the Store.
+        references: Look at references, too: in the directory, or where they point.
     """
     for entry in entries:
-        if entry.uri is not None or entry.digest is None:
+        if entry.uri is not None and not references:
             continue
-        place = store.blobs.path_of(entry.digest) if root is None else root / entry.path
         try:
-            if hash_file(place)[0] != entry.digest:
+            if not _is_whole(store, version, entry, root):
                 yield f"{version.path}: the bytes of {entry.path!r} have changed"
+        except FileNotFoundError:
+            yield f"{version.path}: {entry.path!r} is missing"
+        except OSError as error:
+            yield f"{version.path}: {entry.path!r} cannot be read: {error.strerror}"
         except WanllmdbError as error:
             gone = isinstance(error.__cause__, FileNotFoundError)
-            said = "is missing" if gone else error.message
+            said = "is missing" if gone else error.message.rstrip(".")
             yield f"{version.path}: {entry.path!r} {said}"
+
+
+def _is_whole(
+    store: Store, version: VersionRecord, entry: Entry, root: Path | None
+) -> bool:
+    """Whether an entry's bytes are those that are known of it."""
+    if entry.uri is None:
+        assert entry.digest is not None
+        place = store.blobs.path_of(entry.digest) if root is None else root / entry.path
+        return _digest.of_file(place) == entry.digest
+    if root is not None:  # what was fetched must be as what it was fetched from
+        entry = entry._replace(uri=(root / entry.path).resolve().as_uri())
+    try:
+        fetch_reference(version, entry, lambda piece: None)
+    except DigestMismatchError:
+        return False
+    return True
 
 
 def remove_others(root: Path, entries: Iterable[Entry]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from wanllmdb import _files
@@ -59,6 +60,17 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # not even to be looked at
         return False
+
+
+def is_store(names: Iterable[str]) -> bool:
+    """Whether a directory that holds these names is a Store."""
+    return {FORMAT, CATALOG} <= set(names)
+
+
+def is_catalog(path: Path) -> bool:
+    """Whether a path leads to a Catalog, or to a file that SQLite keeps beside it."""
+    real = Path(os.path.realpath(path))
+    return real.name.startswith(CATALOG) and (real.parent / FORMAT).is_file()
 
 
 def is_on_network(path: Path) -> bool:

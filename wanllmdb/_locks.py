@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform != "win32":  # there `import wanllmdb` works, and init() refuses
@@ -71,7 +71,9 @@ def create_locked(path: Path, tmp_dir: Path, content: bytes) -> FileLock:
         FileExistsError: the path exists.
         OSError: the filesystem refused.
     """
-    draft = tmp_dir / f"lock-{os.getpid()}-{path.name}"
+    # Not by pid: in containers each run of a program has the pid of the one before,
+    # and what a killed one left would be in the way.
+    draft = tmp_dir / f"lock-{os.urandom(8).hex()}"
     fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, content)
@@ -90,7 +92,8 @@ def create_locked(path: Path, tmp_dir: Path, content: bytes) -> FileLock:
         lock.release()
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # a name too many is in nobody's way
+            draft.unlink()
     return lock
 
 
@@ -163,9 +166,13 @@ def _share(path: Path) -> bool:
         if is_owned(path):
             return False
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _try_lock(fd, fcntl.LOCK_SH):
+        try:
+            if not _try_lock(fd, fcntl.LOCK_SH):
+                os.close(fd)
+                return False
+        except BaseException:
             os.close(fd)
-            return False
+            raise
         _shared[path] = [fd, 1]
         stat = os.fstat(fd)
         _owned[stat.st_dev, stat.st_ino] = fd
@@ -217,6 +224,8 @@ def forget_after_fork() -> None:
 
     The locks belong to the parent's open file descriptions and stay held there.
     """
+    global _sharing
+    _sharing = threading.Lock()  # a thread that is not here may hold the other one
     for fd in _owned.values():
         try:
             os.close(fd)

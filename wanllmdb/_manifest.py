@@ -23,6 +23,7 @@ MAX_PART_BYTES = 255
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_MD5 = re.compile(r"[0-9a-f]{32}\Z")
 
 
 class Entry(NamedTuple):
@@ -34,12 +35,14 @@ class Entry(NamedTuple):
             None.
         size: Bytes; of a reference None where it is not known.
         uri: What a reference points at; None for stored bytes.
+        md5: Of a reference, the MD5 that was given for its bytes: 32 hex digits.
     """
 
     path: str
     digest: Digest | None
     size: int | None
     uri: str | None = None
+    md5: str | None = None
 
 
 def entry_path(value: str | os.PathLike[str]) -> str:
@@ -161,6 +164,8 @@ class Manifest:
             fields: list[str | int | None] = [entry.path, entry.digest, entry.size]
             if entry.uri is not None:
                 fields.append(entry.uri)
+                if entry.md5 is not None:
+                    fields.append(entry.md5)
             return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
         lines = ",\n".join(map(line, self))
@@ -180,6 +185,9 @@ def decode(data: bytes) -> Manifest:
         if found["format"] != FORMAT:
             message = f"its format is {found['format']!r}"
             raise ValueError(message)
+        if not isinstance(found["entries"], list):
+            message = "its entries are no list"
+            raise TypeError(message)
         manifest = Manifest(_entry(*fields) for fields in found["entries"])
         if len(manifest) != len(found["entries"]):
             message = "a path is there twice"
@@ -192,7 +200,13 @@ def decode(data: bytes) -> Manifest:
     return manifest
 
 
-def _entry(path: str, digest: str | None, size: int | None, uri: Any = None) -> Entry:
+def _entry(
+    path: str,
+    digest: str | None,
+    size: int | None,
+    uri: Any = None,
+    md5: Any = None,
+) -> Entry:
     if entry_path(path) != path:
         message = f"{path!r} is not in its canonical form"
         raise ValueError(message)
@@ -208,7 +222,10 @@ def _entry(path: str, digest: str | None, size: int | None, uri: Any = None) -> 
     if uri is not None and not isinstance(uri, str):
         message = f"{path!r} refers to {uri!r}"
         raise ValueError(message)
-    return Entry(path, None if digest is None else Digest(digest), size, uri)
+    if md5 is not None and (uri is None or not _MD5.match(md5)):
+        message = f"{path!r} has an MD5 of {md5!r}"
+        raise ValueError(message)
+    return Entry(path, None if digest is None else Digest(digest), size, uri, md5)
 
 
 def _parents(path: str) -> Iterator[str]:

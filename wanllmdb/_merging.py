@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from wanllmdb import _layout
+from wanllmdb import _digest, _layout
 from wanllmdb._catalog import overview, runs, sealed
 from wanllmdb._catalog.connection import Database
 from wanllmdb._catalog.sealed import NewPart, PartFacts, RunShare
@@ -265,7 +265,7 @@ def _columns(target: Path, fact: PartFacts) -> dict[str, tuple[str, str]]:
     from wanllmdb._metrics import parts
 
     path = target / fact.name
-    if parts.digest_of(path) != fact.digest:
+    if _digest.of_file(path) != fact.digest:
         raise CorruptPartError(
             f"{fact.name} is damaged.",
             hint="`wanllmdb store verify` sets it aside; a backup may have it whole.",

@@ -164,9 +164,9 @@ def alias(value: object) -> str:
     return name
 
 
-def is_derived(name: str) -> bool:
+def is_derived(name: object) -> bool:
     """Whether a selector follows from the versions: ``latest``, or a number."""
-    key = alias_key(name)
+    key = alias_key(name) if isinstance(name, str) else ""
     return key == LATEST or _VERSION.match(key) is not None
 
 

@@ -17,9 +17,10 @@ from wanllmdb import (
     _settings,
     _sql,
     _values,
+    _versions,
 )
 from wanllmdb._artifacts import Artifact
-from wanllmdb._catalog import projects, runs, values
+from wanllmdb._catalog import artifacts, projects, runs, values
 from wanllmdb._catalog.projects import ProjectRecord
 from wanllmdb._recovery import recheck_fence, recover_dead, recover_quietly
 from wanllmdb._results import Result, concatenated, html_table
@@ -31,7 +32,7 @@ from wanllmdb.errors import (
     NotFoundError,
     RunNotFoundError,
 )
-from wanllmdb.types import RunRecord
+from wanllmdb.types import RunRecord, VersionRecord
 
 SHOWN_RUNS = 50
 """Runs of a list that a notebook shows."""
@@ -369,6 +370,32 @@ class Api:
             return self.artifact(name, type) is not None
         except (NotFoundError, InvalidInputError):
             return False
+
+    @operation("list trash")
+    def trashed_versions(self) -> list[VersionRecord]:
+        """The artifacts' versions in the trash, the last one first."""
+        return artifacts.trash(self.store.catalog.reader)
+
+    def restore_version(self, path: str) -> Artifact:
+        """Bring a version back from the trash, with the aliases that it had.
+
+        Args:
+            path: ``[project/]name:vN``.
+
+        Raises:
+            VersionNotFoundError: it is not in the trash.
+            AliasConflictError: one of its aliases names another version by now.
+        """
+        return _artifacts.restored(self.store, path)
+
+    def purge_version(self, version: VersionRecord) -> None:
+        """Remove a version that is in the trash for good.
+
+        Raises:
+            VersionInUseError: a model links to it.
+            StateError: it is not in the trash.
+        """
+        _versions.purge(self.store, version)
 
     @operation("rank runs")
     def leaderboard(

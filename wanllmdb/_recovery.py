@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from wanllmdb import _locks, _observers
 from wanllmdb._catalog import events, runs, streams
+from wanllmdb._compaction import SEALED_AT_ONCE
 from wanllmdb._store import Store
 from wanllmdb.types import RunRecord, State
 
 READER_SECONDS = 1.0
 """How long a reader waits for a turn to write what it found of a dead run."""
-
-SEALED_BY_READERS = 64 << 20
-"""Bytes of log of a dead run that a reader seals; `store compact` seals any."""
 
 
 def recover_dead(store: Store, project: str | None = None) -> list[RunRecord]:
@@ -76,7 +74,7 @@ def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
     finally:
         lock.release(unlink=True)
     ended = runs.read(store.catalog.reader, record.pk)
-    store.compact_run(ended, SEALED_BY_READERS)
+    store.compact_run(ended, SEALED_AT_ONCE)
     if ended.state is State.CRASHED:
         _observers.notify("crash", ended, store.debug.survived)
     return True

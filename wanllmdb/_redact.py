@@ -9,6 +9,7 @@ _NAME = (
     r"|credential)[\w-]*|[\w-]*(?:token|auth|authorization)(?![\w-])"
 )
 _OPTION = re.compile(rf"(?i)-{{0,2}}(?:{_NAME})\Z")
+_PARAMETER = re.compile(rf"(?i)(?:{_NAME}|(?:[\w-]*-)?(?:signature|sig)|session)\Z")
 _ASSIGNED = re.compile(rf"(?i)(-{{1,2}}(?:{_NAME})=).*", re.DOTALL)
 _PATTERNS = (
     # name=value, name: "value", and an authorization header's scheme before it
@@ -45,6 +46,11 @@ def redact_argv(arguments: list[str]) -> list[str]:
             clean.append(f"{whole[1]}***" if whole else redact(argument))
         hide = not hide and _OPTION.match(argument) is not None
     return clean
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter of a URL looks like one whose value is a secret."""
+    return _PARAMETER.match(name) is not None
 
 
 def without_credentials(url: str) -> str:

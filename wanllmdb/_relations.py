@@ -51,14 +51,15 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "artifacts": {
         "project": "text", "artifact": "text", "type": "text", "version": "int",
         "digest": "text", "size": "int", "files": "int", "created_at": "time",
-        "run": "text", "metadata": "text",
+        "run": "text", "metadata": "text", "description": "text", "tags": "texts",
     },
     "aliases": {
         "project": "text", "artifact": "text", "alias": "text", "version": "int",
+        "protected": "bool", "moved_at": "time",
     },
     "lineage": {
         "project": "text", "run": "text", "artifact": "text", "version": "int",
-        "direction": "text",
+        "direction": "text", "artifact_project": "text", "at": "time",
     },
     "models": {
         "model": "text", "version": "int", "stage": "text", "project": "text",
@@ -91,6 +92,8 @@ def build(
         rows = overview.project_facts(store.catalog.reader)
     elif name == "events":
         rows = overview.events(store.catalog.reader)
+    elif name in overview.OF_ARTIFACTS:
+        rows = overview.artifact_facts(store.catalog.reader, name)
     elif name == "logs":
         rows = _records(store, projects, Kind.CONSOLE, lost)
     elif name == "system":
@@ -107,7 +110,8 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
     kinds = {
         "text": pa.string(), "int": pa.int64(), "float": pa.float64(),
-        "time": pa.timestamp("us", "UTC"), "texts": pa.list_(pa.string()),
+        "bool": pa.bool_(), "time": pa.timestamp("us", "UTC"),
+        "texts": pa.list_(pa.string()),
     }  # fmt: skip
     return pa.table({
         column: pa.array([row.get(column) for row in rows], kinds[kind])

@@ -39,8 +39,9 @@ class RunArtifacts(RunFacts):
         """Commit an artifact as what this run made; durable on return.
 
         Args:
-            artifact_or_path: A draft; or a file or directory that becomes one. A
-                version is noted as made by this run, too.
+            artifact_or_path: A draft; or a file, a directory or a reference
+                (``s3://...``) that becomes one. A version is noted as made by this run,
+                too.
             name: Of what a path becomes; default ``run-ID-FILENAME``.
             type: Its type; default ``unspecified``.
             aliases: Names that shall be this version's; ``latest`` and ``vN`` follow
@@ -52,19 +53,21 @@ class RunArtifacts(RunFacts):
             gives no new one.
 
         Raises:
-            InvalidInputError: the path cannot be added.
+            InvalidInputError: the path or the reference cannot be added.
             ConflictError: an artifact of the name has another type.
             AliasConflictError: an alias is protected.
         """
         artifact = self._as_artifact(artifact_or_path, name, type)
-        given = _listed(aliases)
-        artifact.tags += [tag for tag in _listed(tags) if tag not in artifact.tags]
+        given, more = _listed(aliases), _listed(tags)
+        if artifact.is_draft:
+            artifact.tags += [tag for tag in more if tag not in artifact.tags]
         if self._store is None:  # mode "disabled": nothing is kept
             return artifact
         if artifact.is_draft:
             artifact._commit(self._store, self.project, given, self._record)
         else:
-            artifact._connect(self._here(artifact), self._record, "output", given)
+            store = self._here(artifact)
+            artifact._connect(store, self._record, "output", given, more)
         return artifact
 
     def use_artifact(
@@ -80,7 +83,8 @@ class RunArtifacts(RunFacts):
 
         Args:
             artifact_or_name: ``[project/]name[:alias|:vN|:@digest]``, without a suffix
-                the newest version; or an artifact.
+                the newest version; or an artifact, which is logged first if it is a
+                draft.
             type: Refuse another type than this.
             aliases: Names that shall be the version's from now on.
             version: ``vN`` or N, instead of a suffix.
@@ -96,7 +100,7 @@ class RunArtifacts(RunFacts):
         if isinstance(artifact_or_name, Artifact):
             artifact = artifact_or_name
             if artifact.is_draft:
-                return self.log_artifact(artifact, aliases=aliases)
+                self.log_artifact(artifact, aliases=aliases)
         else:
             path = _with_selector(artifact_or_name, version, alias)
             artifact = _artifacts.find(self._required(), path, self.project, type)
@@ -230,10 +234,14 @@ class RunArtifacts(RunFacts):
         if isinstance(given, Artifact):
             return given
         path = Path(os.fspath(given))
+        uri = given if isinstance(given, str) and "://" in given else None
+        last = path.name if uri is None else _last_part(uri)
         artifact = Artifact(
-            name or _plain(f"run-{self.id}-{path.name}"), type or UNSPECIFIED
+            name or _plain(f"run-{self.id}-{last}"), type or UNSPECIFIED
         )
-        if path.is_dir():
+        if uri is not None:
+            artifact.add_reference(uri)
+        elif path.is_dir():
             artifact.add_dir(path)
         else:
             artifact.add_file(path)
@@ -278,6 +286,12 @@ def _with_selector(name: str, version: str | int | None, alias: str | None) -> s
             f"{name!r} names a version, and so does {selector!r}.", hint="Give one."
         )
     return f"{name}:{f'v{selector}' if isinstance(selector, int) else selector}"
+
+
+def _last_part(uri: str) -> str:
+    from wanllmdb import _references
+
+    return _references.parse(uri).name
 
 
 def _plain(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from wanllmdb import _layout
 from wanllmdb._manifest import entry_path
 from wanllmdb.errors import InvalidInputError
 
@@ -27,23 +28,61 @@ class _Refused(Exception):  # noqa: N818 - a reason, collected with the others
     """Why something cannot be added."""
 
 
-def scan(root: Path, prefix: str = "") -> list[Found]:
+def is_directory(path: Path) -> bool:
+    """Whether a path is a directory, or a link to one; whatever the path."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir may raise
+
+
+def check_file(path: Path) -> None:
+    """Look whether a file can be added, without opening it.
+
+    Raises:
+        InvalidInputError: it is not there, is no regular file, or is a Store's Catalog.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        raise InvalidInputError(
+            f"{path} cannot be read: {_reason(error)}.", hint="Name a file."
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InvalidInputError(f"{path} is a directory.", hint="Use add_dir.")
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidInputError(f"{path} is no regular file.", hint="Leave it out.")
+    if _layout.is_catalog(path):
+        raise InvalidInputError(
+            f"{path} is the Catalog of a Store.", hint="Use `wanllmdb store backup`."
+        )
+
+
+def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
     """Every file below a directory, by its path in an artifact.
 
     Links are followed, to files and to directories. Nothing is read but directories.
+    Stores are left out: their bytes are theirs, and opening a Catalog here would drop
+    the locks that SQLite holds on it.
 
     Args:
         root: The directory.
         prefix: The path in the artifact that it becomes; "" for the root.
+        limit: Files that it may hold; None for any number.
 
     Raises:
         InvalidInputError: some cannot be added: special files, unreadable ones, loops
-            of links, names that no entry can have. The message names them.
+            of links, names that no entry can have. The message names them. Or there
+            are more than `limit`.
     """
+    if _layout.is_catalog(root / _layout.CATALOG):
+        raise InvalidInputError(
+            f"{root} is a Store.", hint="Use `wanllmdb store backup`."
+        )
     found: dict[str, Found] = {}
+    directories: set[str] = set()
     wrong: list[str] = []
     waiting = [(str(root), prefix, frozenset([_identity(root.stat())]))]
     while waiting:
+        if limit is not None and len(found) > limit:
+            raise _too_many(root, limit)
         directory, head, above = waiting.pop()
         for item in _inside(directory, wrong):
             try:
@@ -54,6 +93,7 @@ def scan(root: Path, prefix: str = "") -> list[Found]:
                     if here in above:
                         raise _Refused("a link to a directory above it")
                     waiting.append((item.path, path, above | {here}))
+                    directories.add(path)
                     continue
                 _check(item, status)
                 if path in found:
@@ -61,20 +101,36 @@ def scan(root: Path, prefix: str = "") -> list[Found]:
                 found[path] = Found(path, Path(item.path), status.st_size)
             except (OSError, InvalidInputError, _Refused) as error:
                 wrong.append(f"{item.path!r} ({_reason(error)})")
+    wrong += [
+        f"{str(found[path].source)!r} (a directory's name is {path!r}, too)"
+        for path in sorted(directories & found.keys())
+    ]
     if wrong:
         more = f", and {len(wrong) - NAMED} more" if wrong[NAMED:] else ""
         raise InvalidInputError(
             f"These cannot be added: {', '.join(wrong[:NAMED])}{more}.",
             hint="Remove them, or add the other files one by one.", count=len(wrong),
         )  # fmt: skip
+    if limit is not None and len(found) > limit:
+        raise _too_many(root, limit)
     return [found[path] for path in sorted(found)]
+
+
+def _too_many(root: Path, limit: int) -> InvalidInputError:
+    return InvalidInputError(
+        f"{root} holds more than {limit} files.",
+        hint="Raise max_objects, or refer to a part of it.", limit=limit,
+    )  # fmt: skip
 
 
 def _inside(directory: str, wrong: list[str]) -> Iterator[os.DirEntry[str]]:
     try:
-        yield from sorted(os.scandir(directory), key=lambda item: item.name)
+        items = sorted(os.scandir(directory), key=lambda item: item.name)
     except OSError as error:
         wrong.append(f"{directory!r} ({error.strerror})")
+        return
+    if not _layout.is_store(item.name for item in items):
+        yield from items
 
 
 def _check(item: os.DirEntry[str], status: os.stat_result) -> None:
@@ -82,11 +138,13 @@ def _check(item: os.DirEntry[str], status: os.stat_result) -> None:
         raise _Refused("no regular file")
     if not os.access(item.path, os.R_OK):
         raise _Refused("not readable")
+    if item.is_symlink() and _layout.is_catalog(Path(item.path)):
+        raise _Refused("the Catalog of a Store")
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        return str(error.strerror)
+        return error.strerror or type(error).__name__
     return error.message if isinstance(error, InvalidInputError) else str(error)
 
 

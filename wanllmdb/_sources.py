@@ -133,6 +133,7 @@ def gather(
         CorruptPartError: a part that is needed is damaged, and not set aside yet.
         FileNotFoundError: what was live a moment ago was sealed and removed since.
     """
+    store.seal_ended()  # once, instead of being merged by every query
     with overview.moment(store.catalog.reader) as reader:
         found = Sources(overview.runs(reader, projects, chosen))
         wanted = (
@@ -343,6 +344,7 @@ def gather_all(
     from wanllmdb._metrics.seal import Batch
 
     limits: list[tuple[str, int, int | None]] = []
+    store.seal_ended()
     with overview.moment(store.catalog.reader) as reader:
         found = Sources(overview.runs(reader, projects))
         chosen = None if projects is None else [run.pk for run in found.runs]

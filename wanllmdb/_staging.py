@@ -8,14 +8,12 @@ Bytes are hashed as they were copied, so what changes afterwards changes nothing
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import shutil
 import stat
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -46,7 +44,7 @@ class Staged(NamedTuple):
 
 
 class Staging:
-    """The bytes of one draft. Safe for threads, not across forks.
+    """The bytes of one draft. Safe for threads; a forked child needs a copy.
 
     Args:
         store: Where they are kept; a draft that is dropped leaves nothing there.
@@ -56,12 +54,17 @@ class Staging:
         self._store = store
         self._directory = store.tmp / f"draft-{_ids.stream_token()}"
         _files.make_private_dir(self._directory)
-        self._owner = _locks.create_locked(
-            self._directory / "lock", store.tmp, str(os.getpid()).encode()
-        )
+        try:
+            self._owner = _locks.create_locked(
+                self._directory / "lock", store.tmp, str(os.getpid()).encode()
+            )
+        except BaseException:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise
         self._new: dict[Digest, Path] = {}
         self._hashed: list[tuple[str, Stat, Digest]] = []
         self._mutex = Lock()
+        self._pid = os.getpid()
         self.discard = weakref.finalize(
             self, _discard, self._directory, self._owner, os.getpid()
         )
@@ -70,6 +73,11 @@ class Staging:
     def store(self) -> Store:
         """Where the bytes are."""
         return self._store
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is another process's, which may drop it at any moment."""
+        return self._pid != os.getpid()
 
     @property
     def new(self) -> Mapping[Digest, Path]:
@@ -83,29 +91,42 @@ class Staging:
 
     def path_of(self, digest: Digest) -> Path:
         """Where the bytes of a staged content are now."""
-        return self._new.get(digest) or self._store.blobs.path_of(digest)
+        path = self._new.get(digest)
+        if path is not None and path.exists():
+            return path
+        return self._store.blobs.path_of(digest)
 
     def new_path(self) -> Path:
         """Where a file can be written that is to be added, and removed then."""
         return self._directory / f"new-{_ids.stream_token()}"
 
-    def moved_to(self, store: Store) -> Staging:
-        """The same bytes as a draft in another Store; this one is dropped."""
+    def moved_to(self, store: Store, digests: Iterable[Digest]) -> Staging:
+        """These contents as another draft, of a Store or a process; this is dropped."""
         other = Staging(store)
-        other.add_files(list(self._new.values()))
-        held = self._directory / "held"
-        lines = held.read_text().splitlines() if held.exists() else []
-        other.add_files([self._store.blobs.path_of(digest) for digest in lines])
+        other.copy(digests, self.path_of)
+        other._hashed = list(self._hashed)
         self.discard()
         return other
 
-    def add_bytes(self, data: bytes) -> Staged:
-        """Keep bytes in memory as a file."""
-        digest = _digest.of_bytes(data)
-        held: list[Digest] = []
-        self._keep(digest, data, held)
+    def copy(
+        self, digests: Iterable[Digest], path_of: Callable[[Digest], Path]
+    ) -> None:
+        """Keep contents that are elsewhere; what is gone there is left out.
+
+        Args:
+            digests: Of what.
+            path_of: Where the bytes of one are.
+        """
+        before = len(self._hashed)
+        held, sources = [], []
+        for digest in digests:
+            if self._store.blobs.touch(digest):
+                held.append(digest)
+            elif digest not in self._new and path_of(digest).exists():
+                sources.append(path_of(digest))
         self._hold(held)
-        return Staged(digest, len(data))
+        self.add_files(sources)
+        del self._hashed[before:]  # files of a Store, which nobody adds again
 
     def add_files(
         self,
@@ -126,10 +147,14 @@ class Staging:
         Raises:
             InvalidInputError: one cannot be read, or changes while it is.
         """
+        with self._store.sweeper.gc_kept_out():  # until what is held is named
+            return self._add_files(sources, known or {}, told)
+
+    def _add_files(
+        self, sources: Sequence[Path], known: Known, told: Callable[[int], None]
+    ) -> list[Staged]:
         held: list[Digest] = []
-        found: list[Staged | None] = [
-            self._known(p, known or {}, held) for p in sources
-        ]
+        found: list[Staged | None] = [self._known(p, known, held) for p in sources]
         large = []
         for index, path in enumerate(sources):
             done = found[index]
@@ -139,14 +164,22 @@ class Staging:
                 large.append(index)
             else:
                 told(done.size)
-        if large:
-            with ThreadPoolExecutor(min(THREADS, len(large))) as pool:
-                copied = pool.map(lambda i: self._add_large(sources[i], held), large)
-                for index, done in zip(large, copied, strict=True):
-                    found[index] = done
-                    told(done.size)
+        for index, done in zip(large, self._add_all(sources, large, held), strict=True):
+            found[index] = done
+            told(done.size)
         self._hold(held)
         return [done for done in found if done is not None]
+
+    def _add_all(
+        self, sources: Sequence[Path], large: Sequence[int], held: list[Digest]
+    ) -> Iterator[Staged]:
+        if len(large) == 1:  # also where threads start no more: at the program's end
+            yield self._add_large(sources[large[0]], held)
+        elif large:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(min(THREADS, len(large))) as pool:
+                yield from pool.map(lambda i: self._add_large(sources[i], held), large)
 
     def _known(self, path: Path, known: Known, held: list[Digest]) -> Staged | None:
         before = known.get(str(path))
@@ -203,24 +236,29 @@ class Staging:
                 self._hashed.append((str(source.path), source.stat, digest))
 
     def _keep(self, digest: Digest, data: bytes, held: list[Digest]) -> None:
-        if digest in self._new:
-            return
-        if self._store.blobs.touch(digest):
-            held.append(digest)
-            return
-        goal = self._directory / _digest.hex_of(digest)
-        fd = os.open(goal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o400)
-        try:
-            _files.write_all(fd, data)
-        finally:
-            os.close(fd)
-        self._new[digest] = goal
+        with self._mutex:  # another thread may add the same content
+            if digest in self._new:
+                return
+            if self._store.blobs.touch(digest):
+                held.append(digest)
+                return
+            goal = self._directory / _digest.hex_of(digest)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(goal, flags, 0o400)
+            try:
+                _files.write_all(fd, data)
+            except BaseException:  # a full disk: it can be tried again
+                goal.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(fd)
+            self._new[digest] = goal
 
     def _hold(self, digests: Iterable[Digest]) -> None:
         """Name blobs that this draft needs, so that gc leaves them."""
         text = "".join(f"{digest}\n" for digest in dict.fromkeys(digests))
         if text:
-            with (self._directory / "held").open("a") as file:
+            with self._mutex, (self._directory / "held").open("a") as file:
                 file.write(text)
 
 
@@ -302,8 +340,11 @@ def hash_file(path: Path) -> tuple[Digest, Stat, bool]:
     import hashlib
 
     with _Source(path) as source:
-        with os.fdopen(os.dup(source.fd), "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with os.fdopen(os.dup(source.fd), "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(path, error) from error
         source.check()
         return Digest(_digest.PREFIX + digest), source.stat, source.settled()
 
@@ -316,6 +357,7 @@ def stat_of(found: os.stat_result) -> Stat:
 def _hash_of(path: Path) -> Digest:
     """The digest of a large file, read where it lies: no copy of it is made."""
     import hashlib
+    import mmap
 
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -51,7 +51,8 @@ from wanllmdb.types import (
 )
 
 ASKED_AT_ONE_IN = 32
-"""How many runs end for each that asks whether its project should be merged."""
+"""How many runs end for each that asks whether its project should be merged, and that
+seals what the others left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +265,10 @@ class Store:
                 self.end_if_left(record.pk)
         except OSError as error:  # recovery ends it
             self.debug.survived("end", error)
-        self.compact_run(record)
+        if not self.compactor.may_wait(record):
+            self.compact_run(record)
+        elif _is_one_in(ASKED_AT_ONE_IN, record):
+            self.seal_ended()
 
     def _small(self, record: RunRecord, stream: OpenStream) -> Inline:
         try:
@@ -291,6 +295,15 @@ class Store:
         if removed:
             yield f"removed {removed} files that nothing names any more"
 
+    def seal_ended(self) -> None:
+        """Seal logs of runs that ended; where that fails, they stay as they are."""
+        if self.read_only:
+            return
+        try:
+            self.compactor.seal_ended()
+        except Exception as error:  # noqa: BLE001 - noted; the logs are read as they are
+            self.debug.survived("sealing what waits", error)
+
     def compact_run(self, record: RunRecord, limit: int | None = None) -> None:
         """Seal what can be sealed of a run; where that fails, its log stays as it is.
 
@@ -302,7 +315,7 @@ class Store:
             self.compactor.seal(record, limit)
             self.sweeper.sweep(SWEPT_AT_ONCE)
             # Asked at one run in so many, for the answer costs more the more runs wait.
-            if int(record.uid[-4:], 16) % ASKED_AT_ONE_IN == 0 and _merging.is_due(
+            if _is_one_in(ASKED_AT_ONE_IN, record) and _merging.is_due(
                 self.catalog, record.project
             ):
                 _merging.merge(self.sweeper, self.catalog, record.project)
@@ -480,6 +493,11 @@ def _released_on_error(stream: OpenStream) -> Iterator[OpenStream]:
     except BaseException:
         stream.lock.release(unlink=True)
         raise
+
+
+def _is_one_in(many: int, record: RunRecord) -> bool:
+    """Whether it is this run's turn to do what one of many does for all."""
+    return int(record.uid[-4:], 16) % many == 0
 
 
 def _creators_left(connection: Any, record: RunRecord) -> bool:

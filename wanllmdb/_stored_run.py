@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from wanllmdb import _clock, _config, _edits, _names, _values
+from wanllmdb import _artifacts, _clock, _config, _edits, _lineage, _names, _values
+from wanllmdb._artifacts import Artifact
 from wanllmdb._catalog import events, runs, values
 from wanllmdb._catalog import files as run_files
+from wanllmdb._lineage import Lineage
 from wanllmdb._results import (
     Result,
     html_table,
@@ -131,6 +133,22 @@ class StoredRun(Facts):
         gone = _names.tags(tags)
         self._record = _edits.change_tags(self._store, self._record, (), gone)
         return self
+
+    def logged_artifacts(self) -> list[Artifact]:
+        """The versions that it made, in that order."""
+        return _artifacts.of_run(self._store, self._record, "output")
+
+    def used_artifacts(self) -> list[Artifact]:
+        """The versions that it read, in that order."""
+        return _artifacts.of_run(self._store, self._record, "input")
+
+    def lineage(self, depth: int | None = None) -> Lineage:
+        """What it read and made, and so on; runs and versions.
+
+        Args:
+            depth: Steps to follow; None: all.
+        """
+        return _lineage.of_run(self._store, self._record, depth)
 
     @property
     def created_at(self) -> str:

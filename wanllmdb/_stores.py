@@ -15,12 +15,14 @@ def opened(location: Location | None = None) -> Store:
     """The Store of a directory, opened if need be, made if there is none.
 
     Args:
-        location: Where; default by the rules of `find_store`.
+        location: Where; default the one that was asked for last, or where there is
+            none by the rules of `find_store`.
     """
+    if location is None and _open:
+        return list(_open.values())[-1]
     place = location or _settings.find_store()
-    if place.path not in _open:
-        _open[place.path] = Store(place, create=True)
-    return _open[place.path]
+    store = _open.pop(place.path, None) or Store(place, create=True)
+    return _open.setdefault(place.path, store)  # of two threads, the first one's
 
 
 def close_all() -> None:

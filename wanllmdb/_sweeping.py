@@ -11,15 +11,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanllmdb import _clock, _layout, _locks
+from wanllmdb import _clock, _digest, _layout, _locks
 from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog import runs, sealed
 from wanllmdb._catalog.connection import Database
 from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import segment
+from wanllmdb.errors import StoreLockedError
 
 SWEPT_AT_ONCE = 50
 """Retired paths that the end of a run removes; `compact` removes all that are due."""
+
+GC_SECONDS = 600.0
+"""Seconds that a gc is waited for, and that it waits itself."""
 
 
 class Sweeper:
@@ -82,6 +86,25 @@ class Sweeper:
         """Whoever holds the lock of this file keeps what was given up on the disk."""
         return self.root / _layout.LOCKS / "sweep.lock"
 
+    @property
+    def gc_lock(self) -> Path:
+        """A gc owns the lock of this file; whoever needs blobs shares it."""
+        return self.root / _layout.LOCKS / "gc.lock"
+
+    @contextmanager
+    def gc_kept_out(self) -> Iterator[None]:
+        """No gc runs meanwhile.
+
+        Raises:
+            StoreLockedError: one ran for ten minutes.
+        """
+        with _locks.shared(self.gc_lock, GC_SECONDS) as held:
+            if not held:
+                raise StoreLockedError(
+                    f"A gc of {self.root} is running.", hint="Wait, and try again."
+                )
+            yield
+
     def _remove(self, place: str, kind: str) -> bool | None:
         """Whether a path was removed, or is needed again; None if it was not possible.
 
@@ -136,8 +159,6 @@ class Sweeper:
 
     def _ingested(self, pk: int, directory: Path) -> list[Path] | None:
         """What a run's directory of files holds; None if not all of it is stored."""
-        from wanllmdb._metrics.parts import digest_of
-
         stored = {f.path: f for f in run_files.read(self._catalog.reader, pk)}
         listed = []
         for path in directory.rglob("*"):
@@ -149,7 +170,10 @@ class Sweeper:
             if known is None or known.size != found.st_size:
                 return None
             # A copy of a Store has other times.
-            if known.mtime_ns != found.st_mtime_ns and digest_of(path) != known.digest:
+            if (
+                known.mtime_ns != found.st_mtime_ns
+                and _digest.of_file(path) != known.digest
+            ):
                 return None
         return listed
 

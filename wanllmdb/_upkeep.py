@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanllmdb import _files, _locks
+from wanllmdb import _digest, _files, _locks, _reach
 from wanllmdb._blobs import Blobs
 from wanllmdb._catalog import checks, events, runs, sealed, values
 from wanllmdb._catalog.connection import Database, translated
-from wanllmdb._layout import BLOBS, CATALOG, FORMAT, LIVE, LOCKS, PARTS, TRASH
+from wanllmdb._layout import BLOBS, CATALOG, FORMAT, LIVE, LOCKS, PARTS, TMP, TRASH
+from wanllmdb._reach import DamagedManifest, Use
 from wanllmdb._store import Store
 from wanllmdb.errors import (
     ConflictError,
@@ -23,7 +25,7 @@ from wanllmdb.errors import (
     StoreUnavailableError,
     WanllmdbError,
 )
-from wanllmdb.types import JSONValue, RunRecord, State
+from wanllmdb.types import Digest, JSONValue, RunRecord, State
 
 BACKUP_TURN = 600.0
 """Seconds that a backup waits for another one."""
@@ -73,7 +75,7 @@ def _kept(store: Store) -> Iterator[None]:
         raise StoreLockedError(
             f"Another backup of {store.path} is being made.", hint="Wait for it."
         )
-    with lock:
+    with lock, store.sweeper.gc_kept_out():
         yield
 
 
@@ -213,13 +215,11 @@ def check(store: Store) -> Iterator[str]:
         with translated(store.path / CATALOG):
             reader = store.catalog.reader
             yield from checks.problems(reader)
-            paths = {}
             for deleted in (False, True):
                 for record in runs.find_many(reader, deleted=deleted):
-                    path = paths[record.pk] = f"{record.project}/{record.run_id}"
                     for problem in _log_problems(store, record):
-                        yield f"{path}: {problem}"
-            yield from _blob_problems(store, paths)
+                        yield f"{record.path}: {problem}"
+            yield from blob_problems(store)
             for part in sealed.parts(reader):
                 if (trouble := _part_problem(store, part)) is not None:
                     yield trouble
@@ -264,14 +264,13 @@ def _missing_values(store: Store, record: RunRecord) -> Iterator[str]:
 
 
 def _part_problem(store: Store, part: sealed.StoredPart) -> str | None:
-    from wanllmdb._metrics import parts
 
     path = store.parts / part.path
     name = f"{part.project}: part {path.name}"
     if part.quarantined:
         return f"{name} is damaged, and was set aside"
     try:
-        if parts.digest_of(path) != part.digest:
+        if _digest.of_file(path) != part.digest:
             return f"{name} has changed ({part.digest})"
     except FileNotFoundError:
         if path.name not in sealed.part_names(store.catalog.reader):
@@ -282,29 +281,39 @@ def _part_problem(store: Store, part: sealed.StoredPart) -> str | None:
     return None
 
 
-def verify(store: Store) -> Iterator[str]:
-    """Look at every byte of every sealed part; set damaged ones aside, in trash/.
+def verify(store: Store, share: float = 1.0, *, quick: bool = False) -> Iterator[str]:
+    """Look at the bytes of sealed parts and blobs; set damaged parts aside, in trash/.
+
+    Args:
+        store: Where.
+        share: Of the blobs, the part that is looked at, taken at random.
+        quick: Of blobs look at the sizes alone.
 
     Yields:
-        One sentence for each part that is damaged.
+        One sentence for each part that is damaged, and for each thing that needs a
+        damaged blob.
     """
     for part in sealed.parts(store.catalog.reader):
         problem = _part_problem(store, part)
         if problem is None:
             continue
         yield problem
-        if part.quarantined or store.read_only:
-            continue
-        with store.catalog.transaction(durable=True) as connection:
-            sealed.quarantine(connection, part.part)
-            events.record(
-                connection, "quarantine", "part", part.path, reason=problem
-            )  # fmt: skip
-        aside = store.path / TRASH / "parts"
-        _files.make_private_dir(aside)
-        path = store.parts / part.path
-        with suppress(FileNotFoundError):
-            path.replace(aside / path.name)
+        if not part.quarantined and not store.read_only:
+            _set_aside(store, part, problem)
+    yield from blob_problems(store, share, quick=quick)
+
+
+def _set_aside(store: Store, part: sealed.StoredPart, problem: str) -> None:
+    with store.catalog.transaction(durable=True) as connection:
+        sealed.quarantine(connection, part.part)
+        events.record(
+            connection, "quarantine", "part", part.path, reason=problem
+        )  # fmt: skip
+    aside = store.path / TRASH / "parts"
+    _files.make_private_dir(aside)
+    path = store.parts / part.path
+    with suppress(FileNotFoundError):
+        path.replace(aside / path.name)
 
 
 # Sizes
@@ -344,7 +353,10 @@ def usage(store: Store, by: str) -> list[dict[str, JSONValue]]:
 
 
 def _by_kind(store: Store) -> dict[str, int]:
-    kinds = {LIVE: "live logs", PARTS: "parts", BLOBS: "blobs", TRASH: "trash"}
+    kinds = {
+        LIVE: "live logs", PARTS: "parts", BLOBS: "blobs", TRASH: "trash",
+        TMP: "drafts", LOCKS: "locks", "logs": "debug log",
+    }  # fmt: skip
     sizes: dict[str, int] = {}
     for path in store.path.iterdir():
         name = "catalog" if path.name.startswith("catalog.") else "other"
@@ -372,25 +384,47 @@ def _size_below(directory: Path) -> int:
     )
 
 
-def _blob_problems(store: Store, paths: dict[int, str]) -> Iterator[str]:
-    judged: dict[str, str | None] = {}
-    for use in checks.blob_uses(store.catalog.reader):
+def blob_problems(
+    store: Store, share: float = 1.0, *, quick: bool = False
+) -> Iterator[str]:
+    """What is wrong with the blobs that runs and versions need.
+
+    Args:
+        store: Where.
+        share: Of the blobs, the part that is looked at, taken at random.
+        quick: Look at their sizes, and read none.
+
+    Yields:
+        One sentence for each damaged blob and each thing that needs it.
+    """
+    judged: dict[Digest, str | None] = {}
+    dice = random.Random()
+    for use in [*_reach.of_runs(store), *_reach.of_versions(store)]:
+        if isinstance(use, DamagedManifest):
+            for version in use.versions[1:]:  # the first one is named as its user
+                yield f"{version}: the manifest is damaged ({use.digest})"
+            continue
         if use.digest not in judged:
-            judged[use.digest] = _blob_problem(store, use.digest)
+            chosen = share >= 1 or dice.random() < share
+            judged[use.digest] = _blob_problem(store, use, quick) if chosen else None
         if problem := judged[use.digest]:
-            yield f"{paths.get(use.run, use.run)}: the bytes of {use.what} {problem}"
+            yield f"{use.by}: {use.what} {problem}"
 
 
-def _blob_problem(store: Store, digest: str) -> str | None:
+def _blob_problem(store: Store, use: Use, quick: bool) -> str | None:
     import hashlib
 
     try:
-        with store.blobs.path_of(digest).open("rb") as file:
+        with store.blobs.path_of(use.digest).open("rb") as file:
+            if use.size is not None and os.fstat(file.fileno()).st_size != use.size:
+                return f"have another size ({use.digest})"
+            if quick:
+                return None
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        return f"are missing ({digest})"
+        return f"are missing ({use.digest})"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except ValueError:
-        return f"have no digest, but {digest!r}"
-    return None if digest.endswith(f":{found}") else f"have changed ({digest})"
+        return f"have no digest, but {use.digest!r}"
+    return None if use.digest.endswith(f":{found}") else f"have changed ({use.digest})"

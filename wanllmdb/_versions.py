@@ -7,12 +7,11 @@ Every change writes its event in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wanllmdb import _clock, _locks, _names, _observers, _voice
+from wanllmdb import _clock, _files, _names, _observers, _voice
 from wanllmdb._catalog import (
     aliases,
     artifacts,
@@ -30,32 +29,12 @@ from wanllmdb.errors import (
     IntegrityError,
     MissingBlobError,
     StateError,
-    StoreLockedError,
     VersionInUseError,
 )
 from wanllmdb.types import Digest, NewVersion, RunRecord, State, VersionRecord
 
 if TYPE_CHECKING:
     import sqlite3
-
-GC_LOCK = "gc.lock"
-GC_SECONDS = 600.0
-"""Seconds that a commit waits for a running gc."""
-
-
-@contextmanager
-def gc_kept_out(store: Store) -> Iterator[None]:
-    """Nothing that is in the Store is removed as unneeded meanwhile.
-
-    Raises:
-        StoreLockedError: a gc ran for ten minutes.
-    """
-    with _locks.shared(store.lock_dir / GC_LOCK, GC_SECONDS) as held:
-        if not held:
-            raise StoreLockedError(
-                f"A gc of {store.path} is running.", hint="Wait for it, and try again."
-            )
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +76,7 @@ def commit(
     """
     names = _given_aliases(draft.aliases)
     manifest = draft.manifest.encode()
-    with gc_kept_out(store):
+    with store.sweeper.gc_kept_out():
         digest = _keep_bytes(store, draft, manifest)
         new = replace(draft.new, digest=digest)
         with store.catalog.transaction(durable=True) as connection:
@@ -129,7 +108,7 @@ def _keep_bytes(store: Store, draft: Draft, manifest: bytes) -> Digest:
     """Make every byte of a draft durable, or say which entry's are gone."""
     needed = {e.digest: e.path for e in draft.manifest if e.uri is None and e.digest}
     staged = {} if draft.staging is None else draft.staging.new
-    store.blobs.adopt({d: path for d, path in staged.items() if d in needed})
+    store.blobs.adopt({d: staged[d] for d in needed if d in staged})
     for digest, path in needed.items():
         if digest not in staged and not store.blobs.touch(digest):
             raise MissingBlobError(
@@ -182,9 +161,12 @@ def manifest_of(store: Store, version: VersionRecord) -> Manifest:
 
     Raises:
         IntegrityError: its manifest is missing, or damaged.
+        StoreUnavailableError: the system refused to read it.
     """
     try:
         return decode(store.blobs.get(version.digest))
+    except OSError as error:
+        raise _files.explain_os_error(error, store.path) from error
     except IntegrityError as error:
         raise type(error)(
             f"The manifest of {version.path}: {error.message}", hint=error.hint,
@@ -199,6 +181,7 @@ def connect(
     run: RunRecord,
     direction: str,
     given: Sequence[str] = (),
+    tags: Sequence[str] = (),
 ) -> VersionRecord:
     """Note that a run made a version, or reads it; durable on return.
 
@@ -208,14 +191,16 @@ def connect(
         run: Which run.
         direction: ``output`` or ``input``.
         given: Aliases that shall name the version.
+        tags: Further tags of it.
 
     Raises:
         StateError: the version is in the trash.
         AliasConflictError: an alias is protected.
     """
-    names = _given_aliases(given)
+    names, more = _given_aliases(given), _names.tags(tags)
     with store.catalog.transaction(durable=True) as connection:
         now = _alive(artifacts.read(connection, version.pk))
+        artifacts.add_tags(connection, now.pk, more)
         artifacts.add_edge(connection, now.pk, run.pk, direction)
         for name in names:
             aliases.put(connection, now, name)
@@ -235,11 +220,13 @@ def say(
         names: Its aliases from now on. What others did to them meanwhile stays.
 
     Raises:
+        StateError: the version is in the trash.
         AliasConflictError: one that moves is protected, or was moved by others.
     """
-    new = {_names.alias_key(name): _names.alias(name) for name in names}
+    new = {_names.alias_key(name): name for name in map(_names.alias, names)}
     old = {_names.alias_key(name): name for name in version.aliases}
     with store.catalog.transaction(durable=True) as connection:
+        _alive(artifacts.read(connection, version.pk))
         artifacts.describe(
             connection, version.pk,
             {"description": said.description, "metadata": said.metadata_json,
@@ -247,11 +234,18 @@ def say(
         )  # fmt: skip
         artifacts.drop_tags(connection, version.pk, version.tags)
         artifacts.add_tags(connection, version.pk, said.tags)
-        for key in old.keys() - new.keys():
-            aliases.drop(connection, version, old[key], expected=version.number)
-        for key in new.keys() - old.keys():
-            aliases.put(connection, version, new[key])
+        for key, name in old.items():
+            if key not in new and aliases.find(connection, version.artifact_pk, name):
+                aliases.drop(connection, version, name, expected=version.number)
+        for key, name in new.items():
+            if key not in old:
+                aliases.put(connection, version, name)
         return artifacts.read(connection, version.pk)
+
+
+def read_again(store: Store, version: VersionRecord) -> VersionRecord:
+    """A version as it is now."""
+    return artifacts.read(store.catalog.reader, version.pk)
 
 
 # Aliases
@@ -446,6 +440,27 @@ def restore(store: Store, version: VersionRecord) -> VersionRecord:
         artifacts.record(connection, "restore", now, after=names)
         events.touch_fields(connection, "version", now.uid, ["deleted"])
         return artifacts.read(connection, now.pk)
+
+
+@operation("purge version")
+def purge(store: Store, version: VersionRecord) -> None:
+    """Remove a version that is in the trash for good; its lineage goes with it.
+
+    Its number is not given again, and its blobs are gc's.
+
+    Raises:
+        VersionInUseError: a model links to it.
+        StateError: it is not in the trash.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        now = artifacts.read(connection, version.pk)
+        if now.deleted_us is None:
+            raise StateError(
+                f"{now.path} is not in the trash.", hint="Delete it first."
+            )
+        _refuse_used(store, connection, now, force=True)
+        artifacts.record(connection, "purge", now, before=now.path)
+        artifacts.purge(connection, now.pk)
 
 
 def _alive(version: VersionRecord) -> VersionRecord:

@@ -44,6 +44,9 @@
     │   ├── CorruptSegmentError
     │   ├── CorruptPartError
     │   └── MissingBlobError
+    ├── RemoteError                        try again, or mend the access   exit 8
+    │   ├── RemoteUnreachableError
+    │   └── RemoteDeniedError
     └── MissingExtraError (ImportError)    pip install the named extra     exit 9
 
     WanllmdbWarning (UserWarning)          what the run path survived
@@ -339,7 +342,7 @@ class IntegrityError(WanllmdbError):
 
 
 class DigestMismatchError(IntegrityError):
-    """A blob's bytes do not match its name."""
+    """Bytes do not match the digest, or the size, that they should have."""
 
     kind = "digest_mismatch"
 
@@ -360,6 +363,25 @@ class MissingBlobError(IntegrityError):
     """A blob that the Catalog names is not there."""
 
     kind = "missing_blob"
+
+
+class RemoteError(WanllmdbError):
+    """What lies outside the Store did not give what it was asked for."""
+
+    kind = "remote"
+    exit_code = 8
+
+
+class RemoteUnreachableError(RemoteError):
+    """Nothing answers there, or what was asked for is not there."""
+
+    kind = "remote_unreachable"
+
+
+class RemoteDeniedError(RemoteError):
+    """The other side does not let us read it."""
+
+    kind = "remote_denied"
 
 
 class MissingExtraError(WanllmdbError, ImportError):

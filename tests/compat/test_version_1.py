@@ -14,6 +14,7 @@ import pytest
 
 import wanllmdb
 from wanllmdb import _recovery
+from wanllmdb._catalog.schema import SCHEMA_VERSION
 
 HERE = Path(__file__).parent
 spec = importlib.util.spec_from_file_location(
@@ -72,7 +73,7 @@ def test_it_is_migrated_and_reads_exactly(store):
     """A backup of the older Catalog lies beside it."""
     assert version_of(store / "catalog.db") == 1
     check(store)
-    assert version_of(store / "catalog.db") == 2
+    assert version_of(store / "catalog.db") == SCHEMA_VERSION
     assert version_of(store / "catalog.v1.backup.db") == 1
 
 

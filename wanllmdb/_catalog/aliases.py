@@ -163,7 +163,7 @@ def last_move(
     moves = [
         (row[0], event)
         for row, event in zip(rows, history(connection, version, alias), strict=True)
-        if event.kind == "alias"
+        if event.kind == "alias" and event.before != event.after  # or it was respelled
     ]
     undone = {e.reason for _, e in moves if e.reason and e.reason.startswith(UNDO)}
     for number, event in reversed(moves):
@@ -187,9 +187,9 @@ def _refuse(
 ) -> None:
     now = 0 if held is None else held.number
     if expected is not None and expected != now:
-        names = f"v{now}" if held is not None else "nothing"
+        names, wanted = (f"v{n}" if n else "nothing" for n in (now, expected))
         raise AliasConflictError(
-            f"Alias {alias!r} of {version.name} names {names}, not v{expected}.",
+            f"Alias {alias!r} of {version.name} names {names}, not {wanted}.",
             hint="Somebody moved it; look again.",
             alias=alias, artifact=version.name, version=now,
         )  # fmt: skip

@@ -297,6 +297,14 @@ def set_deleted(connection: sqlite3.Connection, pk: int, at_us: int | None) -> N
     connection.execute("UPDATE version SET deleted_us = ? WHERE id = ?", (at_us, pk))
 
 
+def with_ttl(connection: sqlite3.Connection) -> list[VersionRecord]:
+    """The versions that have a time to live, and are not in the trash."""
+    rows = connection.execute(
+        f"{_READ} WHERE version.ttl_us IS NOT NULL AND version.deleted_us IS NULL"
+    )
+    return [_version(row) for row in rows.fetchall()]
+
+
 def purge(connection: sqlite3.Connection, pk: int) -> None:
     """Remove a version for good; its blobs are gc's."""
     connection.execute("DELETE FROM version WHERE id = ?", (pk,))

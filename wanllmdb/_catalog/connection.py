@@ -38,6 +38,12 @@ _leaked: list[sqlite3.Connection] = []
 """Connections inherited through fork: closing one would break the parent's locks."""
 
 
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_kept_from_writing: list[threading.RLock] = []
+FORK_SECONDS = 1.0
+"""How long a fork waits for the transaction of another thread."""
+
+
 class Database:
     """One Catalog file: a writer connection per process, a reader per thread.
 
@@ -68,6 +74,7 @@ class Database:
         self._closed = False
         self._copy_dir: str | None = None
         self._reset()
+        _databases.add(self)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -77,6 +84,11 @@ class Database:
         self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._synchronous = ""
         self._depth = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, and is of no use any more."""
+        return self._closed
 
     @property
     def reader(self) -> sqlite3.Connection:
@@ -271,6 +283,26 @@ class Database:
                 connection.execute(f"PRAGMA wal_checkpoint({mode})")
         except (OSError, sqlite3.Error):  # the WAL stays, and stays readable
             pass
+
+
+def _before_fork() -> None:
+    # SQLite in the child would take a thread's open transaction for one of its own,
+    # which nobody ends there, and refuse every write of the child as locked.
+    for database in list(_databases):
+        lock = database._write_lock
+        if database._pid == os.getpid() and lock.acquire(timeout=FORK_SECONDS):
+            _kept_from_writing.append(lock)
+
+
+def _after_fork() -> None:
+    while _kept_from_writing:
+        _kept_from_writing.pop().release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 class _Connection(sqlite3.Connection):

@@ -255,6 +255,52 @@ def events(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
+OF_ARTIFACTS = {
+    "artifacts": (
+        "SELECT project.name AS project, artifact.name AS artifact, artifact.type,"
+        " number AS version, digest, size, files, version.created_us AS created_at,"
+        " run.run_id AS run, metadata, version.description,"
+        " (SELECT json_group_array(tag) FROM version_tag"
+        "  WHERE version_id = version.id) AS tags"
+        " FROM version JOIN artifact ON artifact.id = artifact_id"
+        " JOIN project ON project.id = artifact.project_id"
+        " LEFT JOIN run ON run.id = version.run_id"
+        " WHERE version.deleted_us IS NULL"
+    ),
+    "aliases": (
+        "SELECT project.name AS project, artifact.name AS artifact, alias,"
+        " number AS version, protected, moved_us AS moved_at FROM alias"
+        " JOIN version ON version.id = alias.version_id"
+        " JOIN artifact ON artifact.id = version.artifact_id"
+        " JOIN project ON project.id = artifact.project_id"
+        " WHERE version.deleted_us IS NULL"
+    ),
+    "lineage": (
+        "SELECT project.name AS project, run.run_id AS run, artifact.name AS artifact,"
+        " number AS version, direction, made.name AS artifact_project, at_us AS at"
+        " FROM edge JOIN version ON version.id = edge.version_id"
+        " JOIN artifact ON artifact.id = version.artifact_id"
+        " JOIN project made ON made.id = artifact.project_id"
+        " JOIN run ON run.id = edge.run_id"
+        " JOIN project ON project.id = run.project_id"
+        " WHERE version.deleted_us IS NULL AND run.deleted_us IS NULL"
+    ),
+}
+"""Each relation of artifacts in one statement; what is in the trash is in none."""
+
+
+def artifact_facts(connection: sqlite3.Connection, name: str) -> list[dict[str, Any]]:
+    """The rows of one of `OF_ARTIFACTS`."""
+    rows = connection.execute(OF_ARTIFACTS[name]).fetchall()
+    found = [dict(zip(row.keys(), row, strict=True)) for row in rows]
+    for row in found:
+        if "tags" in row:
+            row["tags"] = sorted(json.loads(row["tags"]))
+        if "protected" in row:
+            row["protected"] = bool(row["protected"])
+    return found
+
+
 def _fetched(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
     """Rows as plain tuples: twice as quick as sqlite3.Row for very many."""
     cursor.row_factory = None

@@ -24,6 +24,8 @@ Known = dict[str, tuple[Stat, Digest]]
 def below(connection: sqlite3.Connection, directory: str) -> Known:
     """What is known of every file under a directory, by absolute path."""
     head = directory.rstrip("/")
+    if not _storable(head):
+        return {}
     rows = connection.execute(
         "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM stat_cache"
         " WHERE path >= ? AND path < ?",
@@ -34,6 +36,8 @@ def below(connection: sqlite3.Connection, directory: str) -> Known:
 
 def of_file(connection: sqlite3.Connection, path: str) -> Known:
     """What is known of one file."""
+    if not _storable(path):
+        return {}
     rows = connection.execute(
         "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM stat_cache"
         " WHERE path = ?",
@@ -51,15 +55,14 @@ def put(
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
         " mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
         " inode = excluded.inode, digest = excluded.digest",
-        ((path, *stat, digest) for path, stat, digest in found),
+        ((path, *stat, digest) for path, stat, digest in found if _storable(path)),
     )
 
 
-def forget(connection: sqlite3.Connection, before_us: int) -> None:
-    """Forget files that have not changed since a time, for nobody may add them again.
-
-    Args:
-        connection: The Catalog.
-        before_us: Microseconds since 1970.
-    """
-    connection.execute("DELETE FROM stat_cache WHERE ctime_ns < ?", (before_us * 1000,))
+def _storable(path: str) -> bool:
+    """Whether a path is text to SQLite; a name that is not UTF-8 is not."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -68,7 +68,7 @@ def write(
     draft = tmp / f"{owner}-{os.urandom(8).hex()}.parquet"
     try:
         _write_parquet(tables, described, draft)
-        digest = digest_of(draft)
+        digest = _digest.of_file(draft)
         checksum = crc32(_footer(draft))
         name = f"{owner}-{checksum:08x}{os.urandom(4).hex()}.parquet"
         size = draft.stat().st_size
@@ -83,14 +83,6 @@ def write(
         raise
     _files.fsync_dir(target)
     return Written(name, size, digest)
-
-
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a whole file."""
-    import hashlib
-
-    with path.open("rb") as file:
-        return _digest.PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_parquet(tables: Iterator[pa.Table], described: Table, path: Path) -> None:

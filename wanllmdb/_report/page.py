@@ -72,6 +72,7 @@ def _sections(runs: Sequence[Labelled], now_us: int) -> list[tuple[str, str, str
         ("metrics", "Metrics", charts.metrics(runs)),
         ("system", "System", charts.system(runs)),
         ("console", "Console", records.console(runs)),
+        ("artifacts", "Artifacts", records.artifacts(runs)),
         ("files", "Files", records.files(runs)),
     ]
 

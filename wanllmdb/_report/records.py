@@ -44,6 +44,11 @@ def files(runs: Sequence[Labelled]) -> str:
     return _of_each(runs, _files)
 
 
+def artifacts(runs: Sequence[Labelled]) -> str:
+    """The versions that each run made and read."""
+    return _of_each(runs, _artifacts)
+
+
 def _of_each(
     runs: Sequence[Labelled], show: Callable[[Labelled], tuple[int, str]]
 ) -> str:
@@ -99,6 +104,25 @@ def _alerts(one: Labelled) -> tuple[int, str]:
     ]
     heads = ("level", "title", "text", "step", "time")
     return len(rows), table(heads, rows, f"Alerts of {one.label}")
+
+
+def _artifacts(one: Labelled) -> tuple[int, str]:
+    made = [("made", version) for version in one.run.logged_artifacts()]
+    read = [("read", version) for version in one.run.used_artifacts()]
+    rows = [
+        (
+            what,
+            f"<bdi>{escape(shorten(version.qualified_name))}</bdi>",
+            f"<bdi>{escape(shorten(version.type))}</bdi>",
+            f"<bdi>{escape(shorten(', '.join(version.aliases)))}</bdi>",
+            f"{version.file_count:,}",
+            f'<span title="{version.size:,} bytes">{size(version.size)}</span>',
+            f'<code title="{version.digest}">{version.digest[:19]}…</code>',
+        )
+        for what, version in [*made, *read]
+    ]
+    heads = ("", "version", "type", "aliases", "files", "size", "digest")
+    return len(rows), table(heads, rows, f"Artifacts of {one.label}")
 
 
 def _files(one: Labelled) -> tuple[int, str]:

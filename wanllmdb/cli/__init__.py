@@ -42,6 +42,7 @@ _COMMANDS = {
     "resume": ("record", "Run a command that goes on with a run"),
     "metric": ("metrics", "List, read and rank metrics"),
     "query": ("query", "Run SQL over every run"),
+    "artifact": ("artifacts", "Versioned files: put, get, compare, verify"),
     "project": ("projects", "List and change projects"),
     "model": ("models", "Models of the registry, and their stages"),
     "trash": ("trash", "What was removed"),

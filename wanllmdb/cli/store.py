@@ -185,20 +185,53 @@ def compact(ctx: click.Context) -> None:
 
 
 @store_group.command()
+@click.option("--quick", is_flag=True, help="Of blobs look at the sizes alone.")
+@click.option(
+    "--sample", type=click.FloatRange(0, 1, min_open=True), default=1.0,
+    help="The share of blobs that is read, at random; default all.",
+)  # fmt: skip
 @click.pass_context
-def verify(ctx: click.Context) -> None:
-    """Check every byte of the sealed parts; damaged ones are set aside."""
+def verify(ctx: click.Context, /, quick: bool, sample: float) -> None:
+    """Check the bytes of sealed parts and blobs; damaged parts are set aside."""
     from wanllmdb import _upkeep
 
     store = api_of(ctx).store
-    problems = list(_upkeep.verify(store))
-    for problem in problems:
+    found = 0
+    for problem in _upkeep.verify(store, sample, quick=quick):
         echo(problem)
-    if problems:
+        found += 1
+    if found:
         raise IntegrityError(
-            f"{len(problems)} parts are damaged.", hint="A backup may have them whole."
+            f"{found} problems.", hint="A backup may have the bytes whole."
         )
-    echo("Every part is whole.")
+    echo("Every part and every blob is whole.")
+
+
+@store_group.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option(
+    "--grace", default=86400.0, help="Seconds that unneeded blobs stay; default a day."
+)
+@click.option(
+    "--trash", default=30 * 86400.0,
+    help="Seconds that deleted versions stay; default 30 days.",
+)  # fmt: skip
+@output_options
+@click.pass_context
+def gc(
+    ctx: click.Context, /, dry_run: bool, grace: float, trash: float, out: Output
+) -> None:
+    """Remove what nothing needs: unneeded blobs, drafts, what expired."""
+    from wanllmdb import _gc
+
+    done = _gc.collect(api_of(ctx).store, grace=grace, trash=trash, dry_run=dry_run)
+    rows = [
+        {"what": kind, "count": count, "bytes": done.bytes[kind]}
+        for kind, count in sorted(done.counts.items())
+    ]
+    out.emit(rows, ["what", "count", "bytes"])
+    if not rows and out.plain:
+        echo("There is nothing to remove.")
 
 
 @store_group.command()

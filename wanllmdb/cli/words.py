@@ -150,5 +150,26 @@ def _api(ctx: click.Context) -> Iterator[Api]:
         yield api
 
 
+class Artifact(Text):
+    """An artifact, with a version or without."""
+
+    name = "artifact"
+
+    def offers(self, api: Api, ctx: click.Context, incomplete: str) -> Iterator[str]:
+        """Names, with the project where one was begun; and the aliases of one."""
+        del ctx
+        project, slash, _ = incomplete.rpartition("/")
+        for found in api.artifacts(project=project or None)[:MAX_OFFERED]:
+            path, _, _ = found.qualified_name.partition(":")
+            name = path if slash else path.rpartition("/")[2]
+            yield name
+            if incomplete.startswith(f"{name}:"):
+                for version in api.artifacts(name=path):
+                    yield from (
+                        f"{name}:{a}" for a in [version.version, *version.aliases]
+                    )
+
+
 TEXT, RUN, TRASHED, KEY = Text(), Run(), Run(deleted=True), Key()
-RUN_OR_KEY, PROJECT, MODEL = RunOrKey(), Project(), Model()
+RUN_OR_KEY, PROJECT = RunOrKey(), Project()
+ARTIFACT, MODEL = Artifact(), Model()

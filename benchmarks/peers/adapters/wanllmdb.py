@@ -28,7 +28,7 @@ def import_reader() -> None:
     import pandas  # noqa: F401
     import pyarrow  # noqa: F401
 
-    import wanllmdb  # noqa: F401
+    from wanllmdb import Api  # noqa: F401
 
 
 def read_points(store: Path) -> dict[str, Any]:
