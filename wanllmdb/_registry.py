@@ -129,17 +129,18 @@ class ModelRegistry:
 
         Raises:
             NoActiveRunError: no run is given, and none is active.
-            InvalidInputError: the path cannot be added.
+            InvalidInputError: the path cannot be added, or the run is in another Store.
             AliasConflictError: another version was registered under that name.
             ConflictError: the number is not the next one, or an artifact of the
                 model's name has another type.
         """
         run = _run_or_active(run)
+        if self._given is not None and run._store is not None:
+            self._refuse_elsewhere(run._store, f"Run {run.path}")
         name = _names.model(registered_model_name)
         number, label = _asked(version)
         said = NewModelVersion(
-            _text(description, "description"),
-            _artifacts.metadata_json(metadata or {}, f"model {name!r}"),
+            _text(description, "description"), _metadata_json(metadata, name),
             _names.tags(tags), number, label,
         )  # fmt: skip
         artifact = Artifact(name, MODEL, said.description, metadata, said.tags)
@@ -152,7 +153,7 @@ class ModelRegistry:
         if artifact.is_draft:  # mode "disabled"
             names = ("model_id", "version_id", "version", "artifact_version_id")
             return {**dict.fromkeys(names), "version": label}
-        made = self._link(artifact, name, said, run._store)
+        made = _models.link(artifact._place(), artifact._committed(), name, said)
         return {
             "model_id": made.model_uid, "version_id": made.uid,
             "version": label or f"v{made.number}",
@@ -190,27 +191,23 @@ class ModelRegistry:
         """
         model = _names.model(name)
         said = NewModelVersion(
-            _text(description, "description"),
-            _artifacts.metadata_json(metadata or {}, f"model {model!r}"),
+            _text(description, "description"), _metadata_json(metadata, model),
             _names.tags(tags),
-        )
+        )  # fmt: skip
         names = [aliases] if isinstance(aliases, str) else aliases or ()
         said = _models.linked_as(names, said)
         if not isinstance(version, Artifact):
             version = _artifacts.find(self.store, version)
-        return _model_facts.of_version(self._link(version, model, said, self.store))
+        self._refuse_elsewhere(version._place(), version.qualified_name)
+        made = _models.link(self.store, version._committed(), model, said)
+        return _model_facts.of_version(made)
 
-    def _link(
-        self, artifact: Artifact, name: str, said: NewModelVersion, store: Store | None
-    ) -> ModelVersionRecord:
-        place = self._given or store
-        held = artifact._place()
-        if place is None or place.path != held.path:
+    def _refuse_elsewhere(self, store: Store, what: str) -> None:
+        if store.path != self.store.path:
             raise InvalidInputError(
-                f"{artifact.qualified_name} is in another Store.",
-                hint="Log a draft of it here: artifact.new_draft().",
+                f"{what} is in another Store than the registry, {self.store.path}.",
+                hint="Use ModelRegistry(store=...) of that one.",
             )
-        return _models.link(held, artifact._committed(), name, said)
 
     def unlink(self, name: str, version: int | str, force: bool = False) -> None:
         """Take a version out of a model; the artifact stays, the number is gone.
@@ -287,14 +284,12 @@ class ModelRegistry:
                 none.
             DigestMismatchError: bytes in the Store have changed.
         """
-        store = self.store
         found = self._find(registered_model_name, version, stage)
-        path = f"{_names.REGISTRY}/{found.path}"
-        artifact = _artifacts.find(store, path)
+        artifact = _artifacts.find(self.store, f"{_names.REGISTRY}/{found.path}")
+        if run is None and _records_in(process.active, self.store):
+            run = process.active
         if run is not None:
             run.use_artifact(artifact)
-        elif process.active is not None and process.active._store is store:
-            process.active.use_artifact(artifact)
         return artifact.download(download_path)
 
     def _find(
@@ -434,6 +429,10 @@ def _run_or_active(run: Run | None) -> Run:
     return found
 
 
+def _records_in(run: Run | None, store: Store) -> bool:
+    return run is not None and run._store is not None and run._store.path == store.path
+
+
 def _asked(version: int | str | None) -> tuple[int | None, str | None]:
     """(the number that must come next, the name of its own) that a version asks for."""
     if version is None:
@@ -455,6 +454,14 @@ def _selector(version: int | str) -> str:
         )
     text = _names.lookup(str(version))
     return f"v{text}" if text.isascii() and text.isdecimal() else text
+
+
+def _metadata_json(metadata: Mapping[str, Any] | None, name: str) -> str:
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidInputError(
+            f"Metadata is a mapping, not {type(metadata).__name__}.", hint="Use a dict."
+        )
+    return _artifacts.metadata_json(metadata or {}, f"model {name!r}")
 
 
 def _text(value: str | None, what: str) -> str | None:

@@ -130,6 +130,12 @@ def test_the_number_that_was_asked_for_must_be_the_next_one(registry, run, weigh
     assert registry.get_latest_version("churn")["aliases"] == []
 
 
+def test_the_latest_version_is_whichever_is_next(registry, run, weights):
+    """As a name of what is logged, `latest` says nothing."""
+    assert registry.log_model(run, weights(), "churn", "latest")["version"] == "v1"
+    assert registry.get_latest_version("churn")["aliases"] == []
+
+
 def test_a_version_is_registered_under_a_name_for_good(registry, run, weights):
     """As the old SDK's users do it; the name is the version's own."""
     first = registry.log_model(run, weights(1), "churn", version="v1.0.0")
@@ -231,6 +237,21 @@ def test_a_given_run_is_the_reader(logged, api, tmp_path):
     registry.use_model("churn", download_path=tmp_path / "out", run=other)
     other.finish()
     assert api.artifact("p/churn").used_by() == ["q/reader"]
+
+
+def test_a_run_of_another_store_reads_nothing_of_this_one(logged, api, tmp_path):
+    """As the active run it is passed over, given it is refused."""
+    logged()
+    wanllmdb.finish()
+    here = wanllmdb.ModelRegistry(api.store)
+    with wanllmdb.init(project="p", id="here"):
+        here.use_model("churn", download_path=tmp_path / "out")
+    with wanllmdb.init(project="p", store=tmp_path / "other") as run:
+        here.use_model("churn", download_path=tmp_path / "out")
+        with pytest.raises(InvalidInputError, match="in another Store"):
+            here.use_model("churn", download_path=tmp_path / "out", run=run)
+        assert run.used_artifacts() == []
+    assert api.artifact("p/churn").used_by() == ["p/here"]
 
 
 def test_a_version_or_a_stage_but_not_both(logged):
@@ -395,9 +416,13 @@ def test_a_version_of_another_store_is_not_linked(registry, weights, tmp_path):
     """The bytes would be elsewhere."""
     with wanllmdb.init(project="p", store=tmp_path / "other") as run:
         artifact = run.log_artifact(weights(), name="one")
-    here = wanllmdb.ModelRegistry(tmp_path / "store")
-    with pytest.raises(InvalidInputError, match="in another Store"):
+        here = wanllmdb.ModelRegistry(tmp_path / "store")
+        with pytest.raises(InvalidInputError, match=r"Run p/.* is in another Store"):
+            here.log_model(run, weights(), "churn")
+        assert len(run.logged_artifacts()) == 1
+    with pytest.raises(InvalidInputError, match="p/one:v1 is in another Store"):
         here.link(artifact, "churn")
+    assert here.list_models() == []
 
 
 def test_a_registry_is_of_the_store_that_was_given(weights, tmp_path):
@@ -410,6 +435,13 @@ def test_a_registry_is_of_the_store_that_was_given(weights, tmp_path):
     assert len(there.list_models()) == 1
     assert wanllmdb.ModelRegistry(there.store).store is there.store
     assert wanllmdb.ModelRegistry(api_client=object()).list_models() is not None
+
+
+def test_metadata_that_is_no_mapping_is_refused(registry, run, weights):
+    """Before anything is logged."""
+    with pytest.raises(InvalidInputError, match="is a mapping, not list"):
+        registry.log_model(run, weights(), "churn", metadata=["k"])
+    assert run.logged_artifacts() == []
 
 
 def test_metadata_beyond_its_room_is_refused(registry, run, weights):

@@ -39,10 +39,10 @@ def put(
         AliasConflictError: it names another version, and it or that one is fixed.
     """
     held = _named(connection, version.model_pk, alias)
-    if held is not None and held.version == version.pk and held.fixed >= fixed:
-        return
-    moves = held is not None and held.version != version.pk
-    if held is not None and moves and (fixed or held.fixed):
+    if held is not None and held.version == version.pk:
+        if held.fixed or (held.alias == alias and not fixed):
+            return
+    elif held is not None and (fixed or held.fixed):
         raise AliasConflictError(
             f"{alias!r} names {version.model}:v{held.number} already.",
             hint="Choose another name.",
