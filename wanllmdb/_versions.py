@@ -32,7 +32,14 @@ from wanllmdb.errors import (
     StateError,
     VersionInUseError,
 )
-from wanllmdb.types import Digest, NewVersion, RunRecord, State, VersionRecord
+from wanllmdb.types import (
+    Digest,
+    JSONValue,
+    NewVersion,
+    RunRecord,
+    State,
+    VersionRecord,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -400,13 +407,24 @@ def delete(
                 hint="Move them, or delete them with it: delete_aliases=True.",
                 version=now.path,
             )
-        for alias in now.aliases:
+        names = _protected(connection, now)
+        for alias in names:
             aliases.drop(
                 connection, now, alias, force=force, reason=f"rm v{now.number}"
             )
         artifacts.set_deleted(connection, now.pk, _clock.now_us())
-        artifacts.record(connection, "delete", now, before=list(now.aliases))
+        artifacts.record(connection, "delete", now, before=names)
         events.touch_fields(connection, "version", now.uid, ["deleted"])
+
+
+def _protected(
+    connection: sqlite3.Connection, version: VersionRecord
+) -> dict[str, JSONValue]:
+    """A version's aliases, and whether each is protected."""
+    held = (
+        aliases.find(connection, version.artifact_pk, name) for name in version.aliases
+    )
+    return {alias.alias: alias.protected for alias in held if alias is not None}
 
 
 def _refuse_used(
@@ -439,9 +457,7 @@ def restore(store: Store, version: VersionRecord) -> VersionRecord:
         now = artifacts.read(connection, version.pk)
         if now.deleted_us is None:
             raise StateError(f"{now.path} is not in the trash.", hint="Nothing to do.")
-        deletion = events.read(connection, "version", now.uid)
-        gone = [event for event in deletion if event.kind == "delete"]
-        names = [str(name) for name in gone[-1].before or ()] if gone else []
+        names = _at_deletion(connection, now)
         artifacts.set_deleted(connection, now.pk, None)
         for name in names:
             held = aliases.find(connection, now.artifact_pk, name)
@@ -452,9 +468,19 @@ def restore(store: Store, version: VersionRecord) -> VersionRecord:
                     alias=name, artifact=now.name,
                 )  # fmt: skip
             aliases.put(connection, now, name, reason=f"restore v{now.number}")
+            if names[name]:
+                aliases.protect(connection, now, name, on=True)
         artifacts.record(connection, "restore", now, after=names)
         events.touch_fields(connection, "version", now.uid, ["deleted"])
         return artifacts.read(connection, now.pk)
+
+
+def _at_deletion(
+    connection: sqlite3.Connection, version: VersionRecord
+) -> dict[str, JSONValue]:
+    found = events.read(connection, "version", version.uid)
+    before = [event.before for event in found if event.kind == "delete"]
+    return before[-1] if before and isinstance(before[-1], dict) else {}
 
 
 @operation("purge version")

@@ -406,3 +406,16 @@ def test_the_api_finds_what_runs_made(log, api, run):
         other.log_artifact(wanllmdb.Artifact("a", "model"))
     with pytest.raises(wanllmdb.errors.AmbiguousNameError, match="p/a, q/a"):
         api.artifact("a")
+
+
+def test_a_protected_alias_comes_back_protected(three, api):
+    """As it was when its version went."""
+    (v1, v2, v3), store = three
+    for name in ("prod", "x"):
+        _versions.move_alias(store, v1, name)
+    _versions.protect_alias(store, v1, "prod")
+    _versions.delete(store, v1, delete_aliases=True, force=True)
+    assert _versions.restore(store, v1).aliases == ("prod", "x")
+    _versions.move_alias(store, v2, "x")
+    with pytest.raises(AliasConflictError, match="protected"):
+        _versions.move_alias(store, v3, "prod")

@@ -50,7 +50,7 @@ class Version:
     files: dict[str, str]
     metadata: dict[str, Any]
     tags: set[str] = field(default_factory=set)
-    deleted: list[str] | None = None
+    deleted: dict[str, bool] | None = None
     made_by: set[str] = field(default_factory=set)
     used_by: set[str] = field(default_factory=set)
 
@@ -383,7 +383,7 @@ class ArtifactMachine(RuleBasedStateMachine):
                 call()
         else:
             call()
-            version.deleted = names
+            version.deleted = {n: model.alias(n).protected for n in names}
             for n in names:
                 model.drop(n)
 
@@ -403,8 +403,9 @@ class ArtifactMachine(RuleBasedStateMachine):
         else:
             _versions.restore(self.store, record)
             names, version.deleted = version.deleted, None
-            for n in names:
+            for n, protected in names.items():
                 model.put(n, version.number)
+                model.alias(n).protected = protected
 
     # Looking
 
