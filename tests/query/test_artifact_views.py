@@ -40,9 +40,10 @@ def test_versions_aliases_and_edges_are_rows(recorded):
             " FROM lineage ORDER BY ts, version"
         )
         assert edges.fetchall() == [
-            ("p", "make", "p", "ds", 1, "output"), ("p", "make", "p", "ds", 2, "output"),
+            ("p", "make", "p", "ds", 1, "output"),
+            ("p", "make", "p", "ds", 2, "output"),
             ("q", "read", "p", "ds", 1, "input"),
-        ]  # fmt: skip
+        ]
 
 
 def test_a_project_sees_its_own_and_the_trash_is_not_shown(recorded):
