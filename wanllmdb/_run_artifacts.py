@@ -102,13 +102,15 @@ class RunArtifacts(RunFacts):
             InvalidInputError: it is of another type.
         """
         del use_as
-        if isinstance(artifact_or_name, str):
-            path = _with_selector(artifact_or_name, version, alias)
-            artifact = self._find(path, type)
-        else:
+        from wanllmdb._artifacts import Artifact
+
+        if isinstance(artifact_or_name, Artifact):
             artifact = artifact_or_name
             if artifact.is_draft:
                 self.log_artifact(artifact, aliases=aliases)
+        else:
+            path = _with_selector(artifact_or_name, version, alias)
+            artifact = self._find(path, type)
         if self._store is not None:
             given = _listed(aliases)
             artifact._connect(self._here(artifact), self._record, "input", given)
