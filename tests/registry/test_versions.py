@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import wanllmdb
+from wanllmdb import _gc
 from wanllmdb.errors import (
     AliasConflictError,
     AliasNotFoundError,
@@ -85,7 +86,7 @@ def test_a_run_that_is_disabled_logs_nothing(registry, weights):
 
 def test_what_is_not_there_is_no_model(registry, run, tmp_path):
     """A path that cannot be added leaves no model behind."""
-    with pytest.raises(InvalidInputError, match="does not exist"):
+    with pytest.raises(InvalidInputError, match="gone"):
         registry.log_model(run, tmp_path / "gone", "churn")
     assert registry.list_models() == []
 
@@ -410,6 +411,20 @@ def test_a_linked_version_is_never_deleted(logged, api):
     artifact.delete()
     with pytest.raises(StateError, match="in the trash"):
         artifact.link("churn")
+
+
+def test_gc_leaves_what_a_model_links_to(logged, api, tmp_path):
+    """Though its time to live is over, until it is unlinked."""
+    registry = logged()
+    artifact = api.artifact("p/churn")
+    artifact.ttl = 1e-6
+    artifact.save()
+    wanllmdb.finish()
+    _gc.collect(api.store)
+    assert api.artifact("p/churn").verify()
+    registry.unlink("churn", 1)
+    _gc.collect(api.store)
+    assert not api.artifact_exists("p/churn")
 
 
 def test_a_version_of_another_store_is_not_linked(registry, weights, tmp_path):
