@@ -7,7 +7,7 @@ its bytes when it is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,7 +43,7 @@ class Blobs:
         path = self.path_of(digest)
         if self.touch(digest):
             return digest
-        self._make_dir(path.parent)
+        self.make_dirs([path.parent])
         _files.write_durably(path, data, self._tmp, mode=0o400)
         return digest
 
@@ -68,7 +68,7 @@ class Blobs:
             path = self.path_of(digest)
             if self.touch(digest):
                 return digest, size
-            self._make_dir(path.parent)
+            self.make_dirs([path.parent])
             draft.rename(path)
             _files.fsync_dir(path.parent)
             return digest, size
@@ -93,34 +93,48 @@ class Blobs:
             _files.fsync_dir(path.parent)
         return True
 
+    def present(self, digests: Collection[Digest]) -> set[Digest]:
+        """Those of some contents that have a blob; out of the trash, if it is there.
+
+        They are not made young: whoever asks keeps gc out, or names them for it.
+        """
+        root, at = str(self._root), len(_digest.PREFIX)
+        found = {
+            digest for digest in digests
+            if os.path.exists(f"{root}/{digest[at : at + 2]}/{digest[at:]}")  # noqa: PTH110 - thousands
+        }  # fmt: skip
+        if len(found) < len(digests):
+            trashed = set(os.listdir(self._trash)) if self._trash.exists() else set()  # noqa: PTH208
+            found.update(
+                digest for digest in digests
+                if digest[at:] in trashed and digest not in found and self.touch(digest)
+            )  # fmt: skip
+        return found
+
     def adopt(self, drafts: Mapping[Digest, Path]) -> None:
         """Move whole files, named by what was hashed, into place; durable on return.
 
         Args:
             drafts: Files below the Store; those whose content is there are removed.
         """
-        new = {
-            digest: path for digest, path in drafts.items() if not self.touch(digest)
-        }
+        held = self.present(drafts.keys())
+        new = {digest: path for digest, path in drafts.items() if digest not in held}
         _files.sync_files(list(new.values()))
         self.make_dirs(self.path_of(digest).parent for digest in new)
         for digest, draft in new.items():
             draft.replace(self.path_of(digest))
         _files.sync_dirs(self.path_of(digest).parent for digest in new)
-        for digest, draft in drafts.items():
-            if digest not in new:
-                draft.unlink(missing_ok=True)
+        for digest in held:
+            drafts[digest].unlink(missing_ok=True)
 
     def make_dirs(self, directories: Iterable[Path]) -> None:
         """Make directories that blobs are in; durable on return."""
-        for directory in set(directories):
-            self._make_dir(directory)
-
-    def _make_dir(self, directory: Path) -> None:
-        if not directory.exists():
+        new = {path for path in directories if not path.exists()}
+        for directory in new:
             _files.make_private_dir(directory)
-            _files.fsync_dir(directory.parent)
-            _files.fsync_dir(self._root.parent)
+        if new:
+            for place in (self._root, self._root.parent, self._root.parent.parent):
+                _files.fsync_dir(place)
 
     def open(self, digest: str) -> BinaryIO:
         """A blob, to be read; it is not checked.

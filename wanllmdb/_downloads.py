@@ -16,9 +16,9 @@ from pathlib import Path
 
 from wanllmdb import _digest, _files, _layout
 from wanllmdb._catalog import stat_cache
-from wanllmdb._catalog.stat_cache import Known, Stat
+from wanllmdb._catalog.stat_cache import Known
 from wanllmdb._manifest import Entry
-from wanllmdb._staging import hash_file, stat_of
+from wanllmdb._staging import hash_file
 from wanllmdb._store import Store
 from wanllmdb.errors import (
     DigestMismatchError,
@@ -26,7 +26,7 @@ from wanllmdb.errors import (
     MissingBlobError,
     WanllmdbError,
 )
-from wanllmdb.types import VersionRecord
+from wanllmdb.types import Stat, VersionRecord
 
 CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -212,7 +212,7 @@ def _is_right(
     if entry.size is not None and found.st_size != entry.size:
         return False
     place = target.root / entry.path
-    now = stat_of(found)
+    now = Stat.of(found)
     before = known.get(str(place))
     if before is not None and before[0] == now:
         return before[1] == entry.digest

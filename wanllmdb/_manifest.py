@@ -117,32 +117,42 @@ class Manifest:
         path = entry.path
         if path not in self._entries:
             self.refuse(path)
-            for parent in _parents(path):
-                self._directories[parent] = self._directories.get(parent, 0) + 1
+            self._count(path, 1)
         self._entries[path] = entry
 
     def refuse(self, path: str) -> None:
         """Raise where a new path would be a file and a directory at once."""
-        above = next((p for p in _parents(path) if p in self._entries), None)
-        if above is not None:
-            raise InvalidNameError(
-                f"{path!r} needs {above!r} to be a directory, and it is a file.",
-                hint="Give one of them another name.",
-            )
         if path in self._directories:
             raise InvalidNameError(
                 f"{path!r} is a directory of other entries.",
                 hint="Give the file another name.",
             )
+        above = path.rpartition("/")[0]
+        while above and above not in self._directories:  # no file is above a directory
+            if above in self._entries:
+                raise InvalidNameError(
+                    f"{path!r} needs {above!r} to be a directory, and it is a file.",
+                    hint="Give one of them another name.",
+                )
+            above = above.rpartition("/")[0]
+
+    def _count(self, path: str, more: int) -> None:
+        """Count what is in a directory, and in those above where it comes or goes."""
+        above = path.rpartition("/")[0]
+        while above:
+            before = self._directories.get(above, 0)
+            self._directories[above] = before + more
+            if before and before + more:
+                return
+            if not before + more:
+                del self._directories[above]
+            above = above.rpartition("/")[0]
 
     def drop(self, path: str) -> Entry | None:
         """Remove an entry; None if there was none."""
         entry = self._entries.pop(path, None)
         if entry is not None:
-            for parent in _parents(path):
-                self._directories[parent] -= 1
-                if not self._directories[parent]:
-                    del self._directories[parent]
+            self._count(path, -1)
         return entry
 
     def below(self, directory: str) -> list[Entry]:
@@ -157,19 +167,18 @@ class Manifest:
         return sum(entry.size or 0 for entry in self._entries.values())
 
     def encode(self) -> bytes:
-        """Its canonical bytes: JSON, an entry on each line, sorted by path."""
+        """Its canonical bytes: JSON without spaces, sorted by path."""
         import json
 
-        def line(entry: Entry) -> str:
-            fields: list[str | int | None] = [entry.path, entry.digest, entry.size]
-            if entry.uri is not None:
-                fields.append(entry.uri)
-                if entry.md5 is not None:
-                    fields.append(entry.md5)
-            return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-
-        lines = ",\n".join(map(line, self))
-        return f'{{"format":{FORMAT},"entries":[\n{lines}\n]}}\n'.encode()
+        entries = [
+            entry[: 3 if entry.uri is None else 4 if entry.md5 is None else 5]
+            for entry in self
+        ]
+        text = json.dumps(
+            {"format": FORMAT, "entries": entries},
+            ensure_ascii=False, separators=(",", ":"),
+        )  # fmt: skip
+        return f"{text}\n".encode()
 
 
 def decode(data: bytes) -> Manifest:
@@ -226,10 +235,3 @@ def _entry(
         message = f"{path!r} has an MD5 of {md5!r}"
         raise ValueError(message)
     return Entry(path, None if digest is None else Digest(digest), size, uri, md5)
-
-
-def _parents(path: str) -> Iterator[str]:
-    at = path.find("/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find("/", at + 1)

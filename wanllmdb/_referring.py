@@ -95,14 +95,14 @@ def entries(
 
 def _below(root: Path, prefix: str, limit: int) -> list[Entry]:
     files = scan(root, prefix, limit)
-    uris = [_references.for_storage(file.source.as_uri()).uri for file in files]
+    uris = [_references.for_storage(Path(file.source).as_uri()).uri for file in files]
     made = []
-    total = sum(file.size for file in files)
+    total = sum(file.stat.size for file in files)
     with _progress.shown(f"hashing {root}", total) as told:
         for file, uri in zip(files, uris, strict=True):
-            digest, status, _ = hash_file(file.source)
+            digest, status, _ = hash_file(Path(file.source))
             made.append(Entry(file.path, digest, status.size, uri))
-            told(file.size)
+            told(file.stat.size)
     return made
 
 

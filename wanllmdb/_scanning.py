@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +12,23 @@ from typing import NamedTuple
 from wanllmdb import _layout
 from wanllmdb._manifest import entry_path
 from wanllmdb.errors import InvalidInputError
+from wanllmdb.types import Stat
 
 NAMED = 20
 """Offenders that an error names."""
 
+PLAIN = 200
+"""Characters of a path that is too short for any limit."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]*")
+
 
 class Found(NamedTuple):
-    """A file: its path in an artifact, where it is, its size in bytes."""
+    """A file: its path in an artifact, where it is, and its stat."""
 
     path: str
-    source: Path
-    size: int
+    source: str
+    stat: Stat
 
 
 class _Refused(Exception):  # noqa: N818 - a reason, collected with the others
@@ -76,44 +83,68 @@ def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
         raise InvalidInputError(
             f"{root} is a Store.", hint="Use `wanllmdb store backup`."
         )
-    found: dict[str, Found] = {}
-    directories: set[str] = set()
-    wrong: list[str] = []
-    waiting = [(str(root), prefix, frozenset([_identity(root.stat())]))]
-    while waiting:
-        if limit is not None and len(found) > limit:
-            raise _too_many(root, limit)
-        directory, head, above = waiting.pop()
-        for item in _inside(directory, wrong):
-            try:
-                path = entry_path(f"{head}/{item.name}".lstrip("/"))
-                status = item.stat()
-                if stat.S_ISDIR(status.st_mode):
-                    here = _identity(status)
-                    if here in above:
-                        raise _Refused("a link to a directory above it")
-                    waiting.append((item.path, path, above | {here}))
-                    directories.add(path)
-                    continue
-                _check(item, status)
-                if path in found:
-                    raise _Refused(f"another file's name is {path!r}, too")
-                found[path] = Found(path, Path(item.path), status.st_size)
-            except (OSError, InvalidInputError, _Refused) as error:
-                wrong.append(f"{item.path!r} ({_reason(error)})")
-    wrong += [
-        f"{str(found[path].source)!r} (a directory's name is {path!r}, too)"
-        for path in sorted(directories & found.keys())
-    ]
-    if wrong:
-        more = f", and {len(wrong) - NAMED} more" if wrong[NAMED:] else ""
+    here = _Scan(root, prefix, limit)
+    here.run()
+    if here.wrong:
+        more = f", and {len(here.wrong) - NAMED} more" if here.wrong[NAMED:] else ""
         raise InvalidInputError(
-            f"These cannot be added: {', '.join(wrong[:NAMED])}{more}.",
-            hint="Remove them, or add the other files one by one.", count=len(wrong),
-        )  # fmt: skip
-    if limit is not None and len(found) > limit:
-        raise _too_many(root, limit)
-    return [found[path] for path in sorted(found)]
+            f"These cannot be added: {', '.join(here.wrong[:NAMED])}{more}.",
+            hint="Remove them, or add the other files one by one.",
+            count=len(here.wrong),
+        )
+    return [here.found[path] for path in sorted(here.found)]
+
+
+class _Scan:
+    """A walk through a directory; what it found, and what it refuses."""
+
+    def __init__(self, root: Path, prefix: str, limit: int | None) -> None:
+        self.found: dict[str, Found] = {}
+        self.wrong: list[str] = []
+        self._root = root
+        self._limit = limit
+        self._directories: set[str] = set()
+        above = frozenset([_identity(root.stat())])
+        self._waiting = [(str(root), prefix, above)]
+
+    def run(self) -> None:
+        while self._waiting:
+            directory, head, above = self._waiting.pop()
+            for item in _inside(directory, self.wrong):
+                try:
+                    self._take(item, head, above)
+                except (OSError, InvalidInputError, _Refused) as error:
+                    self.wrong.append(f"{item.path!r} ({_reason(error)})")
+            if self._limit is not None and len(self.found) > self._limit:
+                raise _too_many(self._root, self._limit)
+        self.wrong += [
+            f"{self.found[path].source!r} (a directory's name is {path!r}, too)"
+            for path in sorted(self._directories & self.found.keys())
+        ]
+
+    def _take(
+        self, item: os.DirEntry[str], head: str, above: frozenset[tuple[int, int]]
+    ) -> None:
+        path = _path_of(head, item.name)
+        status = item.stat()
+        if stat.S_ISDIR(status.st_mode):
+            here = _identity(status)
+            if here in above:
+                raise _Refused("a link to a directory above it")
+            self._waiting.append((item.path, path, above | {here}))
+            self._directories.add(path)
+            return
+        _check(item, status)
+        if path in self.found:
+            raise _Refused(f"another file's name is {path!r}, too")
+        self.found[path] = Found(path, item.path, Stat.of(status))
+
+
+def _path_of(head: str, name: str) -> str:
+    """An entry's path; quickly, where its directory's is checked and its name plain."""
+    if head and len(head) + len(name) < PLAIN and _PLAIN.fullmatch(name):
+        return f"{head}/{name}"
+    return entry_path(f"{head}/{name}".lstrip("/"))
 
 
 def _too_many(root: Path, limit: int) -> InvalidInputError:
@@ -136,7 +167,8 @@ def _inside(directory: str, wrong: list[str]) -> Iterator[os.DirEntry[str]]:
 def _check(item: os.DirEntry[str], status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _Refused("no regular file")
-    if not os.access(item.path, os.R_OK):
+    mine = status.st_uid == os.geteuid() and status.st_mode & stat.S_IRUSR
+    if not mine and not os.access(item.path, os.R_OK):
         raise _Refused("not readable")
     if item.is_symlink() and _layout.is_catalog(Path(item.path)):
         raise _Refused("the Catalog of a Store")

@@ -20,10 +20,10 @@ from threading import Lock
 from typing import NamedTuple
 
 from wanllmdb import _digest, _files, _ids, _locks
-from wanllmdb._catalog.stat_cache import Known, Stat
+from wanllmdb._catalog.stat_cache import Known
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError
-from wanllmdb.types import Digest
+from wanllmdb.types import Digest, Stat
 
 SMALL_BYTES = 1 << 20
 """Files of no more bytes are read whole, one after the other: threads gain nothing."""
@@ -118,20 +118,19 @@ class Staging:
             path_of: Where the bytes of one are.
         """
         before = len(self._hashed)
-        held, sources = [], []
-        for digest in digests:
-            if self._store.blobs.touch(digest):
-                held.append(digest)
-            elif digest not in self._new and path_of(digest).exists():
-                sources.append(path_of(digest))
-        self._hold(held)
-        self.add_files(sources)
+        wanted = [digest for digest in digests if digest not in self._new]
+        with self._store.sweeper.gc_kept_out():
+            held = self._store.blobs.present(wanted)
+            self._hold(held)
+        sources = [path_of(digest) for digest in wanted if digest not in held]
+        self.add_files([str(path) for path in sources if path.exists()])
         del self._hashed[before:]  # files of a Store, which nobody adds again
 
     def add_files(
         self,
-        sources: Sequence[Path],
+        sources: Sequence[str],
         known: Known | None = None,
+        stats: Sequence[Stat] | None = None,
         told: Callable[[int], None] = lambda size: None,
     ) -> list[Staged]:
         """Keep what files hold now.
@@ -139,6 +138,7 @@ class Staging:
         Args:
             sources: Absolute paths of regular files.
             known: What was hashed before: a file that is as it was then is not read.
+            stats: What the system says of each now, where the caller has just asked.
             told: Called with the bytes of each file that is done.
 
         Returns:
@@ -148,30 +148,26 @@ class Staging:
             InvalidInputError: one cannot be read, or changes while it is.
         """
         with self._store.sweeper.gc_kept_out():  # until what is held is named
-            return self._add_files(sources, known or {}, told)
-
-    def _add_files(
-        self, sources: Sequence[Path], known: Known, told: Callable[[int], None]
-    ) -> list[Staged]:
-        held: list[Digest] = []
-        found: list[Staged | None] = [self._known(p, known, held) for p in sources]
-        large = []
-        for index, path in enumerate(sources):
-            done = found[index]
-            if done is None:
-                done = found[index] = self._add_small(path, held)
-            if done is None:
-                large.append(index)
-            else:
+            held: list[Digest] = []
+            found = self._unchanged(sources, known or {}, stats, held)
+            large = []
+            for index, source in enumerate(sources):
+                done = found[index]
+                if done is None:
+                    done = found[index] = self._add_small(source, held)
+                if done is None:
+                    large.append(index)
+                else:
+                    told(done.size)
+            copied = self._add_all(sources, large, held)
+            for index, done in zip(large, copied, strict=True):
+                found[index] = done
                 told(done.size)
-        for index, done in zip(large, self._add_all(sources, large, held), strict=True):
-            found[index] = done
-            told(done.size)
-        self._hold(held)
+            self._hold(held)
         return [done for done in found if done is not None]
 
     def _add_all(
-        self, sources: Sequence[Path], large: Sequence[int], held: list[Digest]
+        self, sources: Sequence[str], large: Sequence[int], held: list[Digest]
     ) -> Iterator[Staged]:
         if len(large) == 1:  # also where threads start no more: at the program's end
             yield self._add_large(sources[large[0]], held)
@@ -181,24 +177,34 @@ class Staging:
             with ThreadPoolExecutor(min(THREADS, len(large))) as pool:
                 yield from pool.map(lambda i: self._add_large(sources[i], held), large)
 
-    def _known(self, path: Path, known: Known, held: list[Digest]) -> Staged | None:
-        before = known.get(str(path))
-        if before is None:
-            return None
-        try:
-            now = path.stat()
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        if stat_of(now) != before[0]:
-            return None
-        digest = before[1]
-        if digest not in self._new:
-            if not self._store.blobs.touch(digest):
-                return None
-            held.append(digest)
-        return Staged(digest, now.st_size)
+    def _unchanged(
+        self,
+        sources: Sequence[str],
+        known: Known,
+        stats: Sequence[Stat] | None,
+        held: list[Digest],
+    ) -> list[Staged | None]:
+        """What files hold that are as they were, and whose bytes are in the Store."""
+        if not known:
+            return [None] * len(sources)
+        found: list[Staged | None] = []
+        for index, source in enumerate(sources):
+            before = known.get(source)
+            same = before is not None and before[0] == (
+                stats[index] if stats is not None else _stat(source)
+            )
+            found.append(Staged(before[1], before[0].size) if before and same else None)
+        wanted = {
+            s.digest for s in found if s is not None and s.digest not in self._new
+        }
+        present = self._store.blobs.present(wanted)
+        held += present
+        if len(present) == len(wanted):
+            return found
+        gone = wanted - present
+        return [None if s is None or s.digest in gone else s for s in found]
 
-    def _add_small(self, path: Path, held: list[Digest]) -> Staged | None:
+    def _add_small(self, path: str, held: list[Digest]) -> Staged | None:
         """Read a file whole; None if it is large."""
         with _Source(path) as source:
             if source.size > SMALL_BYTES:
@@ -209,7 +215,7 @@ class Staging:
         self._keep(digest, data, held)
         return Staged(digest, len(data))
 
-    def _add_large(self, path: Path, held: list[Digest]) -> Staged:
+    def _add_large(self, path: str, held: list[Digest]) -> Staged:
         draft = self._directory / f"copy-{_ids.stream_token()}"
         try:
             with _Source(path) as source:
@@ -219,7 +225,7 @@ class Staging:
             with self._mutex:
                 if digest in self._new:
                     return Staged(digest, size)
-                if self._store.blobs.touch(digest):
+                if self._store.blobs.present([digest]):
                     held.append(digest)
                     return Staged(digest, size)
                 goal = self._directory / _digest.hex_of(digest)
@@ -233,13 +239,13 @@ class Staging:
         source.check()
         if source.settled():
             with self._mutex:
-                self._hashed.append((str(source.path), source.stat, digest))
+                self._hashed.append((source.path, source.stat, digest))
 
     def _keep(self, digest: Digest, data: bytes, held: list[Digest]) -> None:
         with self._mutex:  # another thread may add the same content
             if digest in self._new:
                 return
-            if self._store.blobs.touch(digest):
+            if self._store.blobs.present([digest]):
                 held.append(digest)
                 return
             goal = self._directory / _digest.hex_of(digest)
@@ -265,7 +271,7 @@ class Staging:
 class _Source:
     """A file that is read once, and must stay as it is meanwhile."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
 
     def __enter__(self) -> _Source:
@@ -281,7 +287,7 @@ class _Source:
             raise InvalidInputError(
                 f"{self.path} is no regular file.", hint="Leave it out."
             )
-        self.stat = stat_of(found)
+        self.stat = Stat.of(found)
         self.size = found.st_size
         return self
 
@@ -323,7 +329,7 @@ class _Source:
 
     def check(self) -> None:
         """Refuse a file that is not as it was when it was opened."""
-        if stat_of(os.fstat(self.fd)) != self.stat:
+        if Stat.of(os.fstat(self.fd)) != self.stat:
             raise InvalidInputError(
                 f"{self.path} changed while it was read.",
                 hint="Wait until it is written, and add it then.",
@@ -339,19 +345,21 @@ def hash_file(path: Path) -> tuple[Digest, Stat, bool]:
     """A file's digest, its stat, and whether that stands for the bytes from now on."""
     import hashlib
 
-    with _Source(path) as source:
+    with _Source(str(path)) as source:
         try:
             with os.fdopen(os.dup(source.fd), "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(str(path), error) from error
         source.check()
         return Digest(_digest.PREFIX + digest), source.stat, source.settled()
 
 
-def stat_of(found: os.stat_result) -> Stat:
-    """By what a file is told to be unchanged."""
-    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+def _stat(path: str) -> Stat:
+    try:
+        return Stat.of(os.stat(path))  # noqa: PTH116 - thousands of them
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _hash_of(path: Path) -> Digest:
@@ -373,7 +381,7 @@ def _hash_of(path: Path) -> Digest:
     return Digest(_digest.PREFIX + digest.hexdigest())
 
 
-def _unreadable(path: Path, error: OSError) -> InvalidInputError:
+def _unreadable(path: str, error: OSError) -> InvalidInputError:
     return InvalidInputError(
         f"{path} cannot be read: {error.strerror}.", hint="Check the path and its mode."
     )

@@ -36,7 +36,7 @@ from wanllmdb._metrics.summary import summarise
 from wanllmdb._rundata import Document, RunData, put_document
 from wanllmdb._runlog import RunLogs, Sums
 from wanllmdb._sweeping import SWEPT_AT_ONCE, Sweeper
-from wanllmdb.errors import IntegrityError
+from wanllmdb.errors import IntegrityError, StoreClosedError
 from wanllmdb.types import (
     Damage,
     End,
@@ -328,7 +328,10 @@ class Store:
         """Let go of a child's stream; the last one out ends the run."""
         self.logs.sync(stream.uid)
         stream.lock.release(unlink=True)
-        self.end_if_left(stream.run_pk)
+        try:
+            self.end_if_left(stream.run_pk)
+        except StoreClosedError as error:  # by its parent: who reads it next ends it
+            self.debug.survived("end", error)
 
     def end_if_left(self, pk: int) -> bool:
         """End a run whose creator finished, if no process writes to it any more."""

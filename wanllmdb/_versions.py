@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wanllmdb import _clock, _files, _names, _observers, _voice
+from wanllmdb import _clock, _digest, _files, _names, _observers, _voice
 from wanllmdb._catalog import (
     aliases,
     artifacts,
@@ -26,6 +26,7 @@ from wanllmdb._staging import Staging
 from wanllmdb._store import Store, operation
 from wanllmdb.errors import (
     AliasConflictError,
+    ArtifactNotFoundError,
     IntegrityError,
     MissingBlobError,
     StateError,
@@ -77,7 +78,7 @@ def commit(
     names = _given_aliases(draft.aliases)
     manifest = draft.manifest.encode()
     with store.sweeper.gc_kept_out():
-        digest = _keep_bytes(store, draft, manifest)
+        digest = _keep_bytes(store, project, draft, manifest)
         new = replace(draft.new, digest=digest)
         with store.catalog.transaction(durable=True) as connection:
             key = artifacts.ensure(
@@ -104,18 +105,32 @@ def commit(
     return version
 
 
-def _keep_bytes(store: Store, draft: Draft, manifest: bytes) -> Digest:
+def _keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Digest:
     """Make every byte of a draft durable, or say which entry's are gone."""
     needed = {e.digest: e.path for e in draft.manifest if e.uri is None and e.digest}
     staged = {} if draft.staging is None else draft.staging.new
-    store.blobs.adopt({d: staged[d] for d in needed if d in staged})
-    for digest, path in needed.items():
-        if digest not in staged and not store.blobs.touch(digest):
-            raise MissingBlobError(
-                f"The bytes of {path!r} were in the Store, and are gone.",
-                hint="Add the file again.", path=path, digest=digest,
-            )  # fmt: skip
+    new = {digest: staged[digest] for digest in needed if digest in staged}
+    if not new and _is_newest(store, project, draft.new.name, manifest):
+        return _digest.of_bytes(manifest)  # a version has them, and gc is kept out
+    store.blobs.adopt(new)
+    older = needed.keys() - staged.keys()
+    for digest in sorted(older - store.blobs.present(older)):
+        path = needed[digest]
+        raise MissingBlobError(
+            f"The bytes of {path!r} were in the Store, and are gone.",
+            hint="Add the file again.", path=path, digest=digest,
+        )  # fmt: skip
     return store.blobs.put_bytes(manifest)
+
+
+def _is_newest(store: Store, project: str, name: str, manifest: bytes) -> bool:
+    """Whether an artifact's newest version holds just this."""
+    reader = store.catalog.reader
+    try:
+        newest = artifacts.newest(reader, artifacts.find(reader, project, name))
+    except ArtifactNotFoundError:
+        return False
+    return newest is not None and newest.digest == _digest.of_bytes(manifest)
 
 
 def _take_over(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -275,7 +276,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(run, tmp_path, monkeypa
     def growing(real):
         def called(source, *given):
             found = real(source, *given)
-            with source.path.open("ab") as file:
+            with Path(source.path).open("ab") as file:
                 file.write(b"more")
             return found
 
@@ -329,7 +330,7 @@ def test_an_unchanged_file_is_not_read_again(run, made, monkeypatch):
     real = _staging._Source.__enter__
     monkeypatch.setattr(
         _staging._Source, "__enter__",
-        lambda source: opened.append(source.path.name) or real(source),
+        lambda source: opened.append(Path(source.path).name) or real(source),
     )  # fmt: skip
     again = draft()
     again.add_dir(root)

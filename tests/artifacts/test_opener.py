@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -397,8 +398,10 @@ def test_silence_ends(site, monkeypatch):
     monkeypatch.setattr(_opener, "READ_SECONDS", 0.2)
     done = threading.Event()
     monkeypatch.setattr(_Handler, "do_GET", lambda self: done.wait(30))
+    started = time.monotonic()
     with pytest.raises(RemoteUnreachableError, match="timed out"):
         fetched("https://data.example/x", site.recorder)
+    assert time.monotonic() - started < _opener.CONNECT_SECONDS
     done.set()
 
 

@@ -288,3 +288,82 @@ def test_a_large_file_is_added_while_the_program_ends(store, tmp_path, start_scr
     )
     with wanllmdb.Api(store) as api:
         assert api.artifact("a").verify()
+
+
+ORPHAN = """
+import os, sys, traceback, wanllmdb
+when = sys.argv[1]
+run = wanllmdb.init(project="p", id="r")
+
+def log(text):
+    artifact = wanllmdb.Artifact("a", "dataset")
+    with artifact.new_file("x") as file:
+        file.write(text)
+    return run.log_artifact(artifact).version
+
+log("parent")
+to_child, to_parent = os.pipe(), os.pipe()
+pid = os.fork()
+if pid == 0:
+    code = 1
+    try:
+        if when == "before":
+            assert log("child") == "v2"
+        os.write(to_parent[1], b"x")
+        os.read(to_child[0], 1)
+        try:
+            print(log("late"), flush=True)
+        except wanllmdb.errors.StoreClosedError:
+            print("refused", flush=True)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+os.read(to_parent[0], 1)
+wanllmdb.teardown()
+if len(sys.argv) > 2:  # others open the Store meanwhile, and write to it
+    with wanllmdb.init(project="p", id="s") as run:
+        print(log("other"), flush=True)
+    wanllmdb.teardown()
+os.write(to_child[1], b"x")
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize(("arguments", "said", "versions"), [
+    (["before"], ["v3"], 3), (["before", "other"], ["v3", "v4"], 4),
+    (["after"], ["refused"], 1), (["after", "other"], ["v2", "refused"], 2),
+])  # fmt: skip
+def test_what_a_child_commits_after_its_parent_closed_is_kept_or_refused(
+    start_script, api, sql, arguments, said, versions
+):
+    """SQLite takes the parent's locks for the child's, and removed the WAL under it."""
+    assert start_script(ORPHAN, *arguments).split() == said
+    found = api.artifacts("dataset", "p/a")
+    assert [a.version for a in found] == [f"v{n}" for n in range(versions, 0, -1)]
+    assert all(a.verify() for a in found)
+    assert sql("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_child_that_outlives_its_parent_s_store_logs_to_its_end(start_script, store):
+    """Quietly: its log is its own, and whoever reads the run ends it."""
+    start_script(
+        "import os, warnings, wanllmdb\n"
+        "warnings.simplefilter('error')\n"
+        "run = wanllmdb.init(project='p', id='r')\n"
+        "read, write = os.pipe()\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    run.log({'x': 1})\n"
+        "    os.read(read, 1)\n"
+        "    run.log({'x': 2})\n"
+        "    run.finish()\n"
+        "    os._exit(0)\n"
+        "wanllmdb.teardown()\n"
+        "os.write(write, b'x')\n"
+        "assert os.waitpid(pid, 0)[1] == 0\n"
+    )
+    with wanllmdb.Api(store) as api:
+        assert api.run("p/r").state == "finished"
+        assert [row["x"] for row in api.run("p/r").scan_history()] == [1, 2]

@@ -218,7 +218,7 @@ def test_of_two_processes_one_gets_the_stage(contend):
     """Whoever holds it is alone in it; nobody else fails but by the conflict."""
     registry, told = contend("refuse")
     assert all(won + lost == 40 for won, lost in told)
-    assert all(won for won, _ in told)
+    assert any(won for won, _ in told)
     assert registry.get_model_versions("churn", "production") == []
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from wanllmdb import _locks
-from wanllmdb._catalog import filters
+from wanllmdb._catalog import filters, forks
 from wanllmdb.errors import (
     DiskFullError,
     IntegrityError,
@@ -36,12 +36,6 @@ LOCK_TIMEOUT = 30.0
 
 _leaked: list[sqlite3.Connection] = []
 """Connections inherited through fork: closing one would break the parent's locks."""
-
-
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_kept_from_writing: list[threading.RLock] = []
-FORK_SECONDS = 1.0
-"""How long a fork waits for the transaction of another thread."""
 
 
 class Database:
@@ -74,7 +68,7 @@ class Database:
         self._closed = False
         self._copy_dir: str | None = None
         self._reset()
-        _databases.add(self)
+        forks.watch(self)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -84,6 +78,22 @@ class Database:
         self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._synchronous = ""
         self._depth = 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def write_lock(self) -> threading.RLock:
+        """Held by the thread that is in a transaction."""
+        return self._write_lock
+
+    @property
+    def connected(self) -> bool:
+        """Whether this process has it open for writing, in WAL mode."""
+        mine = self._pid == os.getpid() and not self._closed and not self.read_only
+        return mine and self._wal and bool(self._writer or len(self._readers))
 
     @property
     def closed(self) -> bool:
@@ -217,6 +227,7 @@ class Database:
                 return
 
     def _connect(self) -> _Connection:
+        forks.take_over(self._path)
         with translated(self._path):
             connection = _open(f"file:{_quoted(self._path)}?mode=rw")
             deadline = time.monotonic() + LOCK_TIMEOUT
@@ -283,26 +294,6 @@ class Database:
                 connection.execute(f"PRAGMA wal_checkpoint({mode})")
         except (OSError, sqlite3.Error):  # the WAL stays, and stays readable
             pass
-
-
-def _before_fork() -> None:
-    # SQLite in the child would take a thread's open transaction for one of its own,
-    # which nobody ends there, and refuse every write of the child as locked.
-    for database in list(_databases):
-        lock = database._write_lock
-        if database._pid == os.getpid() and lock.acquire(timeout=FORK_SECONDS):
-            _kept_from_writing.append(lock)
-
-
-def _after_fork() -> None:
-    while _kept_from_writing:
-        _kept_from_writing.pop().release()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
-    )
 
 
 class _Connection(sqlite3.Connection):

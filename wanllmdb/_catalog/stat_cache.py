@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from wanllmdb.types import Digest
-
-
-class Stat(NamedTuple):
-    """By what a file is told to be unchanged; times in nanoseconds since 1970."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
+from wanllmdb.types import Digest, Stat
 
 Known = dict[str, tuple[Stat, Digest]]
 
