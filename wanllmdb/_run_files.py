@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from wanllmdb import _layout
 from wanllmdb._store import Store
 from wanllmdb._voice import Voice
 from wanllmdb.errors import InvalidInputError
@@ -107,6 +108,8 @@ class RunFiles:
         self._store_all(changed)
 
     def _store_all(self, sources: list[Source]) -> None:
+        # To open and close a Catalog here would drop the locks that SQLite has on it.
+        sources = [s for s in sources if not _layout.is_catalog(s.path)]
         if self._store is not None and sources:
             with self._voice.guarded("save files"):
                 self._store.data.store_files(self._record.pk, sources, self._not_stored)

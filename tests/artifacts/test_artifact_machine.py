@@ -493,7 +493,7 @@ class ArtifactMachine(RuleBasedStateMachine):
 TestArtifactMachine = ArtifactMachine.TestCase
 # Shrinking runs whole machines again for minutes: a failure shows as it was found.
 TestArtifactMachine.settings = settings(
-    max_examples=int(os.environ.get("WANLLMDB_TEST_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("WANLLMDB_TEST_EXAMPLES", "40")),
     stateful_step_count=40, deadline=None, phases=[Phase.generate], database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip

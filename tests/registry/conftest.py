@@ -7,6 +7,14 @@ import pytest
 import wanllmdb
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Models are downloaded below the working directory."""
+    place = tmp_path / "work"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+
 @pytest.fixture
 def registry():
     """The registry of this test's Store."""

@@ -207,3 +207,21 @@ def test_save_code_stores_the_scripts_directory(script, kept):
     """init(save_code=True) is log_code of where the script lies."""
     script("wandb.init(id='r', save_code=True)", file="proj/train.py")
     assert list(kept("r")) == ["code/train.py"]
+
+
+def test_a_catalog_is_never_saved(tmp_path, monkeypatch):
+    """Nor opened: closing it would drop the locks that SQLite has on it."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "x.txt").write_text("1")
+    (root / "catalog.db").write_text("somebody's")
+    with wanllmdb.init(project="p", store=root / "store") as run:
+        (root / "link").symlink_to(root / "store" / "catalog.db")
+        run.save(str(root), base_path=str(root))
+        run.log_code(str(root), include_fn=lambda path, root: "catalog" in path)
+    with wanllmdb.Api(root / "store") as api:
+        found = {file.name for file in api.run(run.path).files()}
+    assert {"x.txt", "catalog.db", "code/catalog.db"} <= found
+    assert not {f"{head}store/catalog.db{tail}" for head in ("", "code/")
+                for tail in ("", "-wal", "-shm")} & found  # fmt: skip
+    assert "link" not in found
