@@ -229,7 +229,7 @@ def _write_entry(
     try:
         with os.fdopen(fd, "wb") as writer:
             if entry.uri is not None:
-                fetch_reference(version, entry, writer.write)
+                _fetch_reference(version, entry, writer.write)
             elif _copy(store, version, entry, writer.write) != entry.digest:
                 raise DigestMismatchError(
                     f"{version.path}: the bytes of {entry.path!r} have changed.",
@@ -242,7 +242,7 @@ def _write_entry(
         drop()
 
 
-def fetch_reference(
+def _fetch_reference(
     version: VersionRecord, entry: Entry, write: Callable[[bytes], object]
 ) -> None:
     """Hand over the bytes that a reference points at.
@@ -352,7 +352,7 @@ def _is_whole(
     if root is not None:  # what was fetched must be as what it was fetched from
         entry = entry._replace(uri=(root / entry.path).resolve().as_uri())
     try:
-        fetch_reference(version, entry, lambda piece: None)
+        _fetch_reference(version, entry, lambda piece: None)
     except DigestMismatchError:
         return False
     return True

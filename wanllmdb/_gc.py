@@ -73,6 +73,7 @@ def collect(
         InvalidInputError: the grace is under a minute.
         IntegrityError: a manifest is damaged, so that nobody knows what it needs.
         StoreLockedError: another gc runs, or a commit that does not end.
+        StoreError: a file cannot be moved or removed; the next gc goes on.
     """
     if grace < LEAST_SECONDS:
         raise InvalidInputError(
@@ -94,6 +95,10 @@ def collect(
         sweep.move_blobs()
         if not dry_run:
             sweep.tidy(time.time() - trash)
+    except WanllmdbError:
+        raise
+    except OSError as error:
+        raise _files.explain_os_error(error, store.path) from error
     finally:
         if lock is not None:
             lock.release()

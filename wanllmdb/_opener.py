@@ -145,6 +145,11 @@ def _read_object(reference: Reference) -> Generator[bytes, None, None]:
                 f"Opening {shown(reference.uri)} needs the package {package!r}.",
                 hint=f"Install it with: pip install {package}", module=package,
             ) from error  # fmt: skip
+        if system.info(reference.uri)["type"] != "file":  # it would open, as empty
+            raise InvalidInputError(
+                f"{shown(reference.uri)} is no object, but a directory of objects.",
+                hint="Refer to each of them.",
+            )
         file = system.open(reference.uri, "rb")
     with file:
         yield from _read_all(reference, file.read)
@@ -296,5 +301,7 @@ def _translated(reference: Reference) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):  # not all packages have words for it
+        return error.strerror or "Nothing is there"
     text = str(getattr(error, "strerror", None) or error)[:200]
     return _redact.redact(text) or type(error).__name__

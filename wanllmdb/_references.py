@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -215,15 +215,13 @@ def _fault_of_host(host: str) -> str | None:
 
 def _fault_of_address(host: str) -> str | None:
     # Anything that ends in a number is an address to some resolver: inet_aton takes
-    # decimal, hex, octal, and fewer than four parts. One spelling is taken here.
+    # decimal, hex, octal, and fewer than four parts. ipaddress takes one spelling.
     try:
         address = ip_address(host)
     except ValueError:
         return "has a host that is an address in an unusual spelling"
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return "has a host of this machine or its network"
-    if isinstance(address, IPv4Address) and str(address) != host:
-        return "has a host that is an address in an unusual spelling"
     return None if _addresses.is_public(host) else "has an address that is not public"
 
 

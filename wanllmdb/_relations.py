@@ -59,7 +59,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
     "lineage": {
         "project": "text", "run": "text", "artifact": "text", "version": "int",
-        "direction": "text", "artifact_project": "text", "at": "time",
+        "direction": "text", "artifact_project": "text", "ts": "time",
     },
     "models": {
         "model": "text", "version": "int", "stage": "text", "project": "text",

@@ -1,4 +1,7 @@
-"""What a run makes and reads: artifacts, as methods of the run."""
+"""What a run makes and reads: artifacts, as methods of the run.
+
+Artifacts load when the first of them is made or asked for: `init` has no use for them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wanllmdb import _artifacts, _names
-from wanllmdb._artifacts import Artifact
+from wanllmdb import _names
 from wanllmdb._run_facts import RunFacts
 from wanllmdb._store import Store
 from wanllmdb.errors import (
@@ -18,6 +20,9 @@ from wanllmdb.errors import (
     InvalidInputError,
     VersionNotFoundError,
 )
+
+if TYPE_CHECKING:
+    from wanllmdb._artifacts import Artifact
 
 UNSPECIFIED = "unspecified"
 """The type of files that are logged without one, as W&B has it."""
@@ -97,13 +102,15 @@ class RunArtifacts(RunFacts):
             InvalidInputError: it is of another type.
         """
         del use_as
+        from wanllmdb._artifacts import Artifact
+
         if isinstance(artifact_or_name, Artifact):
             artifact = artifact_or_name
             if artifact.is_draft:
                 self.log_artifact(artifact, aliases=aliases)
         else:
             path = _with_selector(artifact_or_name, version, alias)
-            artifact = _artifacts.find(self._required(), path, self.project, type)
+            artifact = self._find(path, type)
         if self._store is not None:
             given = _listed(aliases)
             artifact._connect(self._here(artifact), self._record, "input", given)
@@ -111,11 +118,11 @@ class RunArtifacts(RunFacts):
 
     def logged_artifacts(self) -> list[Artifact]:
         """The versions that this run made, in that order."""
-        return _artifacts.of_run(self._required(), self._record, "output")
+        return self._connected("output")
 
     def used_artifacts(self) -> list[Artifact]:
         """The versions that this run reads, in that order."""
-        return _artifacts.of_run(self._required(), self._record, "input")
+        return self._connected("input")
 
     # Models
 
@@ -156,7 +163,7 @@ class RunArtifacts(RunFacts):
             ModelNotFoundError: the registry has none of that name.
             InvalidInputError: it is no model.
         """
-        artifact = _artifacts.find(self._required(), name, self.project)
+        artifact = self._find(name)
         _refuse_other(artifact.type, artifact.qualified_name)
         self.use_artifact(artifact)
         return artifact.file() if artifact.file_count == 1 else artifact.download()
@@ -219,7 +226,7 @@ class RunArtifacts(RunFacts):
         if name is None or self._store is None:
             return MODEL
         try:
-            found = _artifacts.find(self._store, _names.artifact(name), self.project)
+            found = self._find(_names.artifact(name))
         except (ArtifactNotFoundError, VersionNotFoundError):
             return MODEL
         _refuse_other(found.type, found.qualified_name)
@@ -231,6 +238,8 @@ class RunArtifacts(RunFacts):
         name: str | None,
         type: str | None,
     ) -> Artifact:
+        from wanllmdb._artifacts import Artifact
+
         if isinstance(given, Artifact):
             return given
         path = Path(os.fspath(given))
@@ -246,6 +255,16 @@ class RunArtifacts(RunFacts):
         else:
             artifact.add_file(path)
         return artifact
+
+    def _find(self, path: str, type: str | None = None) -> Artifact:
+        from wanllmdb import _artifacts
+
+        return _artifacts.find(self._required(), path, self.project, type)
+
+    def _connected(self, direction: str) -> list[Artifact]:
+        from wanllmdb import _artifacts
+
+        return _artifacts.of_run(self._required(), self._record, direction)
 
     def _here(self, artifact: Artifact) -> Store:
         """This run's Store, in which an artifact must be."""

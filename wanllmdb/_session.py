@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wanllmdb import (
     _config,
@@ -20,7 +20,6 @@ from wanllmdb import (
     _stores,
     _wandb_settings,
 )
-from wanllmdb._artifacts import Artifact
 from wanllmdb._definitions import Metric
 from wanllmdb._process import CHILD_VARIABLE, activate, adopt, end_all, process
 from wanllmdb._run import Run
@@ -34,6 +33,9 @@ from wanllmdb.errors import (
     StoreUnavailableError,
 )
 from wanllmdb.types import Location
+
+if TYPE_CHECKING:
+    from wanllmdb._artifacts import Artifact
 
 _NOT_YET = frozenset({"sync_tensorboard", "tensorboard", "monitor_gym"})
 

@@ -9,8 +9,10 @@ visible row once, already merged.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,7 +136,7 @@ def gather(
         FileNotFoundError: what was live a moment ago was sealed and removed since.
     """
     store.seal_ended()  # once, instead of being merged by every query
-    with overview.moment(store.catalog.reader) as reader:
+    with overview.moment(store.catalog.reader) as reader, _unwatched():
         found = Sources(overview.runs(reader, projects, chosen))
         wanted = (
             None if projects is None and chosen is None else [r.pk for r in found.runs]
@@ -166,6 +168,18 @@ def gather(
         _add_plain(found, plain, keys)
         _add_merged(found, store, merged, keys, lost)
     return found
+
+
+@contextmanager
+def _unwatched() -> Iterator[None]:
+    """Without the garbage collector, which would go through ten thousand new rows."""
+    watched = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if watched:
+            gc.enable()
 
 
 def _shares(

@@ -126,11 +126,18 @@ def _run_once(
 ) -> pa.Table:
     import duckdb
 
-    connection = connect()
     spill = store.tmp / f"query-{os.urandom(8).hex()}"
-    prepared = _Prepared(store, connection, sql, params, projects)
+    prepared = _Prepared(store, sql, params, projects)
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(connect)  # 12 ms, meanwhile
+        try:
+            prepared.gather()
+        except BaseException:
+            opening.result().close()
+            raise
+    connection = opening.result()
     try:
-        prepared.make_views()
+        prepared.make_views(connection)
         if not external:
             _lock(connection, prepared.paths, "" if store.read_only else str(spill))
         table = fetched(connection, sql, params or None)
@@ -275,16 +282,17 @@ def _first_line(error: Exception) -> str:
 class _Prepared:
     """The views that a query names, made on its connection."""
 
+    _connection: duckdb.DuckDBPyConnection
+
     def __init__(
         self,
         store: Store,
-        connection: duckdb.DuckDBPyConnection,
         sql: str,
         params: Params,
         projects: Sequence[str] | None,
     ) -> None:
         self._store = store
-        self._connection = connection
+        self._sources: Sources | None = None
         given = params.values() if isinstance(params, Mapping) else params or ()
         # Whatever it names must stand here, or in a value that it is given.
         text = " ".join([sql, *(v for v in given if isinstance(v, str))])
@@ -296,15 +304,21 @@ class _Prepared:
         self.paths: list[str] = []
         self.lost = Lost()
 
-    def make_views(self) -> None:
+    def gather(self) -> None:
+        """Find the rows of metrics, if the query names any."""
+        if not self._words.isdisjoint(_METRICS) or any(
+            word.startswith("history") for word in self._words
+        ):
+            self._sources = _sources.gather(self._store, self.lost, self._projects)
+
+    def make_views(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        sources = self._sources
         for name in _TABLES:
             if name in self._words:
                 self._make_table(name)
-        if self._words.isdisjoint(_METRICS) and not any(
-            word.startswith("history") for word in self._words
-        ):
+        if sources is None:
             return
-        sources = _sources.gather(self._store, self.lost, self._projects)
         make_served(self._connection, sources)
         self.paths += [str(s.path) for s in sources.items if s.path is not None]
         if "metrics" in self._words:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import wanllmdb
-from wanllmdb import Artifact
+from wanllmdb import Artifact, _gc, _versions
 from wanllmdb._store import Store
 
 
@@ -112,9 +113,34 @@ def checking_out(shared: Any) -> None:
         phase("end")
 
 
+def collecting(shared: Any) -> None:
+    """Gc of a Store with purged versions, old blobs, a dead draft and a full trash."""
+    run = wanllmdb.init(project="p", id="gc")
+    for number, texts in enumerate((SECOND, THIRD)):
+        artifact = Artifact("gone", "dataset")
+        artifact.add_dir(write(place(f".gone{number}"), texts))
+        made = run.log_artifact(artifact)
+        made.delete()
+        _versions.purge(made._place(), made._record)
+    store = made._place()
+    old = time.time() - 10 * 86_400
+    dead = store.tmp / "draft-dead"
+    write(dead, {"lock": "", "copy": "x" * 1000})
+    write(store.path / "trash" / "blobs", {"0" * 64: "old trash"})
+    for path in [*(store.path / "blobs").rglob("*"), *dead.rglob("*"), dead]:
+        os.utime(path, (old, old))
+    shared.tell(stage=0)
+    phase("begin")
+    insist(lambda: _gc.collect(store, grace=60))
+    shared.tell(stage=1)
+    phase("end")
+    wanllmdb.finish()
+
+
 assert Store  # imported before the phases
 told.SCENARIOS = {
-    play.__name__: play for play in (template, committing, downloading, checking_out)
+    play.__name__: play
+    for play in (template, committing, downloading, checking_out, collecting)
 }
 SCENARIOS, main = told.SCENARIOS, told.main
 

@@ -278,7 +278,7 @@ def test_restore_names_the_alias_that_is_taken(log, api):
     """And restores nothing, until it is free."""
     log("A", aliases=["x", "y"]).delete(delete_aliases=True)
     second = log("B", aliases=["y"])
-    gone = wanllmdb._artifacts.artifacts.trash(api.store.catalog.reader)[0]
+    gone = wanllmdb._artifacts.lookup.artifacts.trash(api.store.catalog.reader)[0]
     with pytest.raises(AliasConflictError, match="'y' of a names v2"):
         _versions.restore(api.store, gone)
     with pytest.raises(VersionNotFoundError):

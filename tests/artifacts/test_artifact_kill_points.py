@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import wanllmdb
+from wanllmdb import _gc, _reach
 
 pytestmark = pytest.mark.slow
 KILL = "signal=KILL:when={}"
@@ -130,6 +132,26 @@ def check_target(lab: Any, outcome: Any, *, soft: bool, exact: bool) -> None:
     cleared(outcome)
 
 
+def check_collected(lab: Any, outcome: Any, *, soft: bool) -> None:
+    """Every version that is left is whole, and the next gc ends what this one began."""
+    if soft:
+        assert outcome.code in (0, 120), outcome.stderr[-400:]
+        assert outcome.stage == 1
+    with wanllmdb.Api(outcome.store) as api:
+        assert api.artifact("a:best").verify()
+        assert api.artifacts("dataset", "p/gone") == []
+        past = time.time() - 10 * 86_400
+        for path in (outcome.store / "blobs").rglob("*"):
+            os.utime(path, (past, past))
+        _gc.collect(api.store, grace=60)
+        assert api.artifact("a:best").verify()
+        needed = {use.digest for use in _reach.of_versions(api.store)}
+        left = {f"sha256:{p.name}" for p in (outcome.store / "blobs").glob("*/*/*")}
+        assert left == needed
+    lab.check_sound(outcome.store)
+    cleared(outcome)
+
+
 def points(lab: Any, scenario: str, error: str | None, per_call: int) -> list[Any]:
     found = lab.points(scenario, template=True, per_call=per_call)
     return [p for p in found if error is None or p.call in FAILING[error]]
@@ -172,3 +194,19 @@ def test_a_download_that_fails_works_when_it_is_tried_again(
     verdict = partial(check_target, bench, soft=True, exact=False)
     bench.sweep("downloading", found, ONCE.format(error), verdict, template=True)
     assert len(found) >= 5
+
+
+def test_a_killed_gc_takes_nothing_that_is_needed(bench: Any) -> None:
+    """Whatever it had moved or removed by then."""
+    found = points(bench, "collecting", None, PER_CALL)
+    verdict = partial(check_collected, bench, soft=False)
+    bench.sweep("collecting", found, KILL, verdict, template=True)
+    assert len(found) >= 10
+
+
+def test_a_gc_that_fails_works_when_it_is_tried_again(bench: Any) -> None:
+    """Nothing that is needed is taken by the one that failed."""
+    found = points(bench, "collecting", "EIO", PER_CALL)
+    verdict = partial(check_collected, bench, soft=True)
+    bench.sweep("collecting", found, ONCE.format("EIO"), verdict, template=True)
+    assert found

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -397,8 +398,10 @@ def test_silence_ends(site, monkeypatch):
     monkeypatch.setattr(_opener, "READ_SECONDS", 0.2)
     done = threading.Event()
     monkeypatch.setattr(_Handler, "do_GET", lambda self: done.wait(30))
+    started = time.monotonic()
     with pytest.raises(RemoteUnreachableError, match="timed out"):
         fetched("https://data.example/x", site.recorder)
+    assert time.monotonic() - started < _opener.CONNECT_SECONDS
     done.set()
 
 
@@ -477,9 +480,15 @@ def bucket(monkeypatch, tmp_path):
         def __init__(self, protocol):
             self.protocol = protocol
 
+        def info(self, path):
+            place = tmp_path / path.removeprefix(f"{self.protocol}://")
+            return {"type": "directory" if place.is_dir() else "file"}
+
         def open(self, path, mode):
             assert mode == "rb"
             place = path.removeprefix(f"{self.protocol}://")
+            if place.startswith("gone"):
+                raise FileNotFoundError(place)
             if place.startswith("denied"):
                 raise PermissionError("Forbidden")
             if place.startswith("broken"):
@@ -497,12 +506,22 @@ def test_buckets_are_read_by_fsspec(bucket, scheme):
     (bucket / "b").mkdir()
     (bucket / "b" / "x").write_bytes(b"bytes")
     assert fetched(f"{scheme}://b/x", Recorder()) == b"bytes"
-    with pytest.raises(RemoteUnreachableError):
+    with pytest.raises(RemoteUnreachableError, match="No such file"):
         fetched(f"{scheme}://b/y", Recorder())
+    with pytest.raises(RemoteUnreachableError, match="Nothing is there"):
+        fetched(f"{scheme}://gone/y", Recorder())
     with pytest.raises(RemoteDeniedError, match="Forbidden"):
         fetched(f"{scheme}://denied/x", Recorder())
     with pytest.raises(RemoteUnreachableError, match="EndpointConnectionError"):
         fetched(f"{scheme}://broken/x", Recorder())
+
+
+def test_a_prefix_of_a_bucket_is_no_empty_object(bucket):
+    """As which s3fs opens one."""
+    (bucket / "b" / "prefix").mkdir(parents=True)
+    for uri in ("s3://b/prefix", "s3://b/prefix/", "s3://b"):
+        with pytest.raises(InvalidInputError, match="directory of objects"):
+            fetched(uri, Recorder())
 
 
 def test_chains_of_schemes_are_not_fsspecs_to_follow(bucket):

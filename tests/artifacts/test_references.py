@@ -113,6 +113,11 @@ def test_hostile_uris_are_refused_when_they_are_added(draft, line):
         ("https://example.com:8o/x", "port"),
         ("https://[::1/x", "brackets"),
         ("https://[127.0.0.1]/x", "brackets"),
+        ("https://[2606:4700::1]x443/x", "brackets"),
+        (f"https://{'a.' * 127}example/x", "no name"),
+        (f"https://{'a' * 64}.example/x", "no name"),
+        (f"s3://b/{'x' * 4090}", "longer than 4096 bytes"),
+        (f"s3://b/{'é' * 2045}", "longer than 4096 bytes"),
         ("https://[2606:4700::1%25eth0]/x", "this machine or its network"),
         ("https://[2606:4700::1%eth0]/x", "this machine or its network"),
         ("https://[v1.a:b]/x", "unusual spelling"),
@@ -213,7 +218,8 @@ def test_no_error_shows_a_credential(draft, uri):
     "name",
     ["X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "AWSAccessKeyId",
      "Signature", "X-Goog-Signature", "sig", "token", "access_token", "api_key",
-     "apikey", "password", "client_secret", "auth", "X%2DAmz%2DSignature", "SIG"],
+     "apikey", "password", "client_secret", "auth", "session",
+     "X%2DAmz%2DSignature", "SIG"],
 )  # fmt: skip
 @pytest.mark.parametrize("before", ["?", "?a=1&", "?a;", "#", "?a=1#"])
 def test_credentials_are_not_kept(name, before):
@@ -603,6 +609,20 @@ def test_each_thing_that_is_known_is_compared(draft, committed, tmp_path, said, 
             made.download(tmp_path / "out", references=True)
         with pytest.raises(IntegrityError):
             made.verify(references=True)
+
+
+def test_what_is_right_already_is_not_fetched_again(draft, committed, tmp_path):
+    """A digest is enough to know, a size alone is not."""
+    (tmp_path / "x").write_bytes(b"bytes")
+    uri, sha = (tmp_path / "x").as_uri(), hashlib.sha256(b"bytes").hexdigest()
+    draft.add_reference(uri, checksum=False, sha256_hash=sha)
+    draft.add_reference(uri, name="y", checksum=False, size=5)
+    made = committed(draft)
+    made.download(tmp_path / "out", references=True)
+    (tmp_path / "x").unlink()
+    made.get_entry("x").download(tmp_path / "out", references=True)
+    with pytest.raises(RemoteUnreachableError):
+        made.get_entry("y").download(tmp_path / "out", references=True)
 
 
 def test_what_was_fetched_is_verified_by_all_that_is_known(draft, committed, tmp_path):

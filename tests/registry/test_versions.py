@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import wanllmdb
+from wanllmdb import _gc
 from wanllmdb.errors import (
     AliasConflictError,
     AliasNotFoundError,
@@ -410,6 +411,20 @@ def test_a_linked_version_is_never_deleted(logged, api):
     artifact.delete()
     with pytest.raises(StateError, match="in the trash"):
         artifact.link("churn")
+
+
+def test_gc_leaves_what_a_model_links_to(logged, api, tmp_path):
+    """Though its time to live is over, until it is unlinked."""
+    registry = logged()
+    artifact = api.artifact("p/churn")
+    artifact.ttl = 1e-6
+    artifact.save()
+    wanllmdb.finish()
+    _gc.collect(api.store)
+    assert api.artifact("p/churn").verify()
+    registry.unlink("churn", 1)
+    _gc.collect(api.store)
+    assert not api.artifact_exists("p/churn")
 
 
 def test_a_version_of_another_store_is_not_linked(registry, weights, tmp_path):

@@ -277,7 +277,7 @@ OF_ARTIFACTS = {
     ),
     "lineage": (
         "SELECT project.name AS project, run.run_id AS run, artifact.name AS artifact,"
-        " number AS version, direction, made.name AS artifact_project, at_us AS at"
+        " number AS version, direction, made.name AS artifact_project, at_us AS ts"
         " FROM edge JOIN version ON version.id = edge.version_id"
         " JOIN artifact ON artifact.id = version.artifact_id"
         " JOIN project made ON made.id = artifact.project_id"

@@ -1,0 +1,24 @@
+"""Artifacts: drafts, versions, and how they are found."""
+
+from wanllmdb._artifacts.handle import Artifact, metadata_json
+from wanllmdb._artifacts.lookup import (
+    differences,
+    find,
+    newest,
+    of_run,
+    put,
+    restored,
+    versions,
+)
+
+__all__ = [
+    "Artifact",
+    "differences",
+    "find",
+    "metadata_json",
+    "newest",
+    "of_run",
+    "put",
+    "restored",
+    "versions",
+]
