@@ -261,7 +261,8 @@ class Artifact(Draft):
         if found:
             more = f"; and {len(found) - 5} more" if found[5:] else ""
             raise IntegrityError(
-                "; ".join(found[:5]) + more + ".", hint="Do not use it; add it again.",
+                "; ".join(found[:5]) + more + ".",
+                hint="Do not use it; bring the bytes back from a backup.",
                 problems=len(found),
             )  # fmt: skip
         return True
