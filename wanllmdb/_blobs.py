@@ -7,7 +7,7 @@ its bytes when it is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,32 +93,46 @@ class Blobs:
             _files.fsync_dir(path.parent)
         return True
 
-    def present(self, digests: Collection[Digest]) -> set[Digest]:
+    def present(self, sizes: Mapping[Digest, int | None]) -> set[Digest]:
         """Those of some contents that have a blob; out of the trash, if it is there.
 
         They are not made young: whoever asks keeps gc out, or names them for it.
+
+        Args:
+            sizes: The bytes that each should have; None where that is not known. A
+                blob of another size is damaged, and counts for none.
         """
-        root, at = str(self._root), len(_digest.PREFIX)
-        found = {
-            digest for digest in digests
-            if os.path.exists(f"{root}/{digest[at : at + 2]}/{digest[at:]}")  # noqa: PTH110 - thousands
-        }  # fmt: skip
-        if len(found) < len(digests):
+        found = {digest for digest, size in sizes.items() if self._has(digest, size)}
+        if len(found) < len(sizes):
             trashed = set(os.listdir(self._trash)) if self._trash.exists() else set()  # noqa: PTH208
             found.update(
-                digest for digest in digests
-                if digest[at:] in trashed and digest not in found and self.touch(digest)
+                digest for digest in sizes.keys() - found
+                if _digest.hex_of(digest) in trashed and self.touch(digest)
             )  # fmt: skip
         return found
+
+    def _has(self, digest: Digest, size: int | None) -> bool:
+        name = digest[len(_digest.PREFIX) :]
+        try:
+            held = os.stat(f"{self._root}/{name[:2]}/{name}")  # noqa: PTH116 - thousands
+        except FileNotFoundError:
+            return False
+        return size is None or held.st_size == size
 
     def adopt(self, drafts: Mapping[Digest, Path]) -> None:
         """Move whole files, named by what was hashed, into place; durable on return.
 
         Args:
-            drafts: Files below the Store; those whose content is there are removed.
+            drafts: Files below the Store; those whose content is there are removed,
+                and those that are gone are left out.
         """
-        held = self.present(drafts.keys())
-        new = {digest: path for digest, path in drafts.items() if digest not in held}
+        sizes = {digest: _size_of(path) for digest, path in drafts.items()}
+        held = self.present(sizes)
+        new = {
+            digest: path
+            for digest, path in drafts.items()
+            if digest not in held and sizes[digest] is not None
+        }
         _files.sync_files(list(new.values()))
         self.make_dirs(self.path_of(digest).parent for digest in new)
         for digest, draft in new.items():
@@ -170,6 +184,14 @@ class Blobs:
                 digest=digest,
             )
         return data
+
+
+def _size_of(path: Path) -> int | None:
+    """A file's size; None where it was moved, by a commit that failed after that."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _copy(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:

@@ -14,7 +14,6 @@ import stat
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -120,7 +119,7 @@ class Staging:
         before = len(self._hashed)
         wanted = [digest for digest in digests if digest not in self._new]
         with self._store.sweeper.gc_kept_out():
-            held = self._store.blobs.present(wanted)
+            held = self._store.blobs.present(dict.fromkeys(wanted))
             self._hold(held)
         sources = [path_of(digest) for digest in wanted if digest not in held]
         self.add_files([str(path) for path in sources if path.exists()])
@@ -194,14 +193,12 @@ class Staging:
                 stats[index] if stats is not None else _stat(source)
             )
             found.append(Staged(before[1], before[0].size) if before and same else None)
-        wanted = {
-            s.digest for s in found if s is not None and s.digest not in self._new
-        }
+        wanted = {s.digest: s.size for s in found if s and s.digest not in self._new}
         present = self._store.blobs.present(wanted)
         held += present
         if len(present) == len(wanted):
             return found
-        gone = wanted - present
+        gone = wanted.keys() - present
         return [None if s is None or s.digest in gone else s for s in found]
 
     def _add_small(self, path: str, held: list[Digest]) -> Staged | None:
@@ -220,12 +217,12 @@ class Staging:
         try:
             with _Source(path) as source:
                 size = source.copy_to(draft)
-                digest = _hash_of(draft)
+                digest = _digest.of_file(draft)
                 self._note(source, digest)
             with self._mutex:
                 if digest in self._new:
                     return Staged(digest, size)
-                if self._store.blobs.present([digest]):
+                if self._store.blobs.present({digest: size}):
                     held.append(digest)
                     return Staged(digest, size)
                 goal = self._directory / _digest.hex_of(digest)
@@ -245,7 +242,7 @@ class Staging:
         with self._mutex:  # another thread may add the same content
             if digest in self._new:
                 return
-            if self._store.blobs.present([digest]):
+            if self._store.blobs.present({digest: len(data)}):
                 held.append(digest)
                 return
             goal = self._directory / _digest.hex_of(digest)
@@ -360,25 +357,6 @@ def _stat(path: str) -> Stat:
         return Stat.of(os.stat(path))  # noqa: PTH116 - thousands of them
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def _hash_of(path: Path) -> Digest:
-    """The digest of a large file, read where it lies: no copy of it is made."""
-    import hashlib
-    import mmap
-
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        if size := os.fstat(file.fileno()).st_size:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
-                with suppress(AttributeError, OSError):
-                    held.madvise(mmap.MADV_SEQUENTIAL)
-                view = memoryview(held)
-                for start in range(0, size, 1 << 24):
-                    with view[start : start + (1 << 24)] as piece:
-                        digest.update(piece)
-                view.release()
-    return Digest(_digest.PREFIX + digest.hexdigest())
 
 
 def _unreadable(path: str, error: OSError) -> InvalidInputError:

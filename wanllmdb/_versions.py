@@ -114,15 +114,15 @@ def commit(
 
 def _keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Digest:
     """Make every byte of a draft durable, or say which entry's are gone."""
-    needed = {e.digest: e.path for e in draft.manifest if e.uri is None and e.digest}
+    needed = {e.digest: e for e in draft.manifest if e.uri is None and e.digest}
     staged = {} if draft.staging is None else draft.staging.new
     new = {digest: staged[digest] for digest in needed if digest in staged}
     if not new and _is_newest(store, project, draft.new.name, manifest):
         return _digest.of_bytes(manifest)  # a version has them, and gc is kept out
     store.blobs.adopt(new)
-    older = needed.keys() - staged.keys()
-    for digest in sorted(older - store.blobs.present(older)):
-        path = needed[digest]
+    sizes = {digest: entry.size for digest, entry in needed.items()}
+    for digest in sorted(sizes.keys() - store.blobs.present(sizes)):
+        path = needed[digest].path
         raise MissingBlobError(
             f"The bytes of {path!r} were in the Store, and are gone.",
             hint="Add the file again.", path=path, digest=digest,

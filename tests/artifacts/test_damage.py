@@ -75,3 +75,16 @@ def test_logging_the_files_again_mends_a_missing_blob(version, tmp_path):
         again = run.log_artifact(files, name="ds", type="dataset")
     assert again.version == "v1"
     assert again.verify()
+
+
+def test_logging_a_file_again_mends_a_blob_that_was_cut_short(version, tmp_path):
+    """Its size tells; the good bytes take its place."""
+    place = version._place().blobs.path_of(version.get_entry("a.txt").digest)
+    place.chmod(0o600)
+    place.write_bytes(b"fir")
+    path = tmp_path / "first.txt"
+    path.write_text("first")
+    with wanllmdb.init(project="p", id="again") as run:
+        made = run.log_artifact(path, name="other", type="dataset")
+    assert made.verify()
+    assert version.verify()
