@@ -166,7 +166,8 @@ def seen(api: Any, run: Any) -> dict[str, Any]:
         "summary": repr(sorted(run.summary.items())),
         "stored": repr(sorted(run.keys.items())),
         "logs": [*run.logs()],
-        "system": repr(run.system.to_pylist()),
+        # Columns come in the order that keys were first seen in, by part or by log.
+        "system": repr([sorted(row.items()) for row in run.system.to_pylist()]),
         "own": told(sums.own), "children": told(sums.children),
         "last": sums.last_step,
     }  # fmt: skip
