@@ -225,15 +225,15 @@ def _lock(
 
     listed = ", ".join(_views.literal(path) for path in paths)
     megabytes = int(psutil.virtual_memory().total * MEMORY_SHARE) >> 20
-    for setting in (
+    settings = (
         f"temp_directory = {_views.literal(spill)}",  # not the working directory
         f"allowed_paths = [{listed}]",
         "enable_external_access = false",
         f"memory_limit = '{megabytes}MB'",
         f"threads = {_usable_cores()}",
         "lock_configuration = true",  # at last
-    ):
-        connection.execute(f"SET {setting}")
+    )
+    connection.execute("".join(f"SET {setting};" for setting in settings))
 
 
 def _usable_cores() -> int:
@@ -394,9 +394,11 @@ class _Prepared:
 
 
 def make_served(connection: duckdb.DuckDBPyConnection, sources: Sources) -> None:
-    """The table of the runs that files may show."""
+    """The table of the runs that files may show, where they hold others too."""
     import pyarrow as pa
 
+    if not any(source.mixed for source in sources.items):
+        return
     served = pa.table({"uid": pa.array(sorted(sources.served), pa.string())})
     connection.register("_served_uids", served)
     connection.execute(f"CREATE VIEW {_views.SERVED} AS FROM _served_uids")
