@@ -34,9 +34,17 @@ class Ticker:
         self._once.append(job)
 
     def start(self) -> None:
-        """Start the thread; it never keeps the process alive."""
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        """Start the thread; it never keeps the process alive.
+
+        Where none can be started (a program that ends, a limit) there is none.
+        """
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._on_error(f"starting {self._name}", error)
+        else:
+            self._thread = thread
 
     def stop(self, timeout: float) -> None:
         """Ask the thread to end, and wait up to `timeout` seconds for it."""

@@ -64,6 +64,7 @@ def write(directory: Path, number: str) -> None:
     while True:
         turn += 1
         _compaction.INLINE_BYTES = dice.choice([0, 16 << 10])
+        _compaction.LEFT_BYTES = dice.choice([0, 1 << 20])
         name = f"w{number}-{turn}"
         for attempt in range(dice.choice([1, 1, 2, 3])):
             run = wanllmdb.init(
