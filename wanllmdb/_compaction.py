@@ -25,7 +25,7 @@ from wanllmdb._catalog.sealed import InlineSegment, NewPart, RunShare, Watermark
 from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import decode, segment
 from wanllmdb._runlog import RunLogs
-from wanllmdb._segments import LAYOUTS
+from wanllmdb._segments import LAYOUTS, size_of
 from wanllmdb._sweeping import Sweeper
 from wanllmdb.errors import RunNotFoundError
 from wanllmdb.types import Kind, RunRecord, RunRef, State, StreamIdentity
@@ -322,8 +322,8 @@ class Compactor:
         if "pyarrow" in sys.modules:
             return False
         directory = self._logs.directory(record.uid)
-        sizes = (path.stat().st_size for path in directory.glob("*.wlog"))
-        return sum(sizes) <= LEFT_BYTES
+        # Another compactor may sweep some of them away just now.
+        return sum(map(size_of, directory.glob("*.wlog"))) <= LEFT_BYTES
 
     def seal_ended(self, most: int = SEALED_AT_ONCE) -> None:
         """Seal logs of runs that ended, and were left as they were.

@@ -297,12 +297,12 @@ def _beyond(paths: Sequence[Path], mark: Watermark | None) -> list[Path]:
         parsed = segment.parse_file_name(path.name)
         assert parsed is not None
         seq = parsed[2]
-        if seq > mark.seq or (seq == mark.seq and _size_of(path) > mark.bytes):
+        if seq > mark.seq or (seq == mark.seq and size_of(path) > mark.bytes):
             kept.append(path)
     return kept
 
 
-def _size_of(path: Path) -> int:
+def size_of(path: Path) -> int:
     """The size of a sealed segment; 0 where it was swept away since it was listed."""
     try:
         return path.stat().st_size

@@ -72,3 +72,13 @@ def test_a_reader_without_rights_reads_what_was_left(bench, tmp_path):
         for place in places:
             place.chmod(0o700)
     assert found == [(2000,)]
+
+
+def test_a_log_that_is_swept_while_it_is_weighed_counts_nothing(bench, monkeypatch):
+    """Another compactor removed it between the listing and the look; finish goes on."""
+    run = bench.begin(id="a")
+    run.log({"v": 1})
+    directory = bench.store / "live" / run._record.uid
+    (directory / "0123456789.000001.wlog").symlink_to(directory / "gone")
+    monkeypatch.delitem(sys.modules, "pyarrow", raising=False)
+    assert run._store.compactor.may_wait(run._record)
