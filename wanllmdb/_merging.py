@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from wanllmdb import _digest, _layout
@@ -107,6 +107,7 @@ def _merge(sweeper: Sweeper, catalog: Database, project: str) -> bool:
         if not mine:
             return False
         sweeper.collect_drafts(uid, project)
+        uids = sealed.uids(catalog.reader, uid)
         facts, shares = sealed.mergeable(catalog.reader, uid, MERGED_BYTES)
         held = sealed.parts_by_run(catalog.reader, uid)
         chosen = _chosen(facts, shares, held)
@@ -129,11 +130,16 @@ def _merge(sweeper: Sweeper, catalog: Database, project: str) -> bool:
             sources.setdefault(table.layout, []).append(
                 _Source(table.columns, own, table=table.arrow)
             )
+        if any(
+            pk not in uids
+            for found in sources.values() for source in found for pk in source.shares
+        ):  # fmt: skip
+            raise Moved  # a run that began and ended since
         new = [
-            _written(sweeper, catalog, uid, layout, found)
+            _written(sweeper, uids, uid, layout, found)
             for layout, found in sources.items()
         ]
-        _put(catalog, target, project, new, chosen, inline)
+        _put(catalog, target, project, uids, new, chosen, inline)
     return True
 
 
@@ -276,7 +282,7 @@ def _columns(target: Path, fact: PartFacts) -> dict[str, tuple[str, str]]:
 
 def _written(
     sweeper: Sweeper,
-    catalog: Database,
+    uids: Mapping[int, str],
     owner: str,
     layout: str,
     sources: Sequence[_Source],
@@ -286,8 +292,7 @@ def _written(
     from wanllmdb._metrics.seal import Table
 
     columns = _united(sources, layout)
-    uids = sealed.uids(catalog.reader, owner)
-    held = {pk for source in sources for pk in source.shares if pk in uids}
+    held = {pk for source in sources for pk in source.shares}
     order = sorted(held, key=lambda pk: uids[pk])
     schema = _schema(sources, columns)
     shares: list[RunShare] = []
@@ -457,10 +462,49 @@ def _as_schema(
     )  # fmt: skip
 
 
+def _still_stands(
+    connection: Any,
+    project: str,
+    alive: Mapping[int, str],
+    uids: Mapping[int, str],
+    new: Sequence[NewPart],
+    old: Sequence[PartFacts],
+    inline: _Inline,
+) -> bool:
+    """Whether what was read for a merge is all there is of its runs.
+
+    Args:
+        connection: Inside the transaction of the merge.
+        project: The project's uid.
+        alive: The runs there are now.
+        uids: The runs there were when reading began.
+        new: What was written.
+        old: The parts that were read.
+        inline: The inline logs that were read.
+    """
+    shares = [(share.run, part.layout) for part in new for share in part.shares]
+    # A run that was purged may have left its number to another one.
+    if any(alive.get(pk, uids[pk]) != uids[pk] for pk, _ in shares):
+        return False
+    # A run that went on may have further logs, though it is not ended now.
+    for pk, held in inline.runs.items():
+        if pk in alive and sealed.inline_rowids(connection, pk) != held:
+            return False
+    # A log that went on was sealed into a further part, which comes after.
+    taken = {fact.part for fact in old}
+    parts = sealed.parts_by_run(connection, project)
+    return not any(
+        part not in taken and held_in == layout
+        for pk, layout in shares
+        for part, held_in in parts.get(pk, {}).items()
+    )
+
+
 def _put(
     catalog: Database,
     target: Path,
     project: str,
+    uids: Mapping[int, str],
     new: Sequence[NewPart],
     old: Sequence[PartFacts],
     inline: _Inline,
@@ -468,20 +512,11 @@ def _put(
     """Make the merged parts visible in place of what they hold, if it still stands."""
     try:
         with catalog.transaction(durable=True) as connection:
-            now: dict[int, set[int]] = {}
-            for row in sealed.inline_rows(connection, target.name):
-                now.setdefault(row.run, set()).add(row.rowid)
-            if any(now.get(pk, held) != held for pk, held in inline.runs.items()):
-                raise Moved
-            # A log that went on was sealed into a further part, which comes after.
-            taken = {fact.part for fact in old}
-            now_in = sealed.parts_by_run(connection, target.name)
-            for part in new:
-                for share in part.shares:
-                    held_in = now_in.get(share.run, {}).items()
-                    if any(p not in taken and k == part.layout for p, k in held_in):
-                        raise Moved
             alive = sealed.uids(connection, target.name)
+            if not _still_stands(
+                connection, target.name, alive, uids, new, old, inline
+            ):
+                raise Moved
             for part in new:
                 shares = [share for share in part.shares if share.run in alive]
                 if shares:

@@ -24,7 +24,7 @@ SECONDS = float(os.environ.get("WANLLMDB_TEST_STRESS_SECONDS", "20"))
 
 LEAST = {
     "killed": 2, "write": 1, "compact": 1, "finished": 3, "sealed": 3, "merged": 1,
-    "read": 10,
+    "removed": 1, "read": 10,
 }  # fmt: skip
 """What has to happen, and how often at least."""
 
@@ -91,7 +91,7 @@ class Crowd:
         self.said.update(out.read_text().split())
 
 
-@pytest.mark.timeout(4 * SECONDS + 280)
+@pytest.mark.timeout(6 * SECONDS + 280)
 def test_a_crowd_loses_and_doubles_nothing(tmp_path, bench):
     """Each row is there once, before, while and after it is compacted."""
     wanllmdb.init(store=tmp_path / "store").finish()
@@ -102,7 +102,7 @@ def test_a_crowd_loses_and_doubles_nothing(tmp_path, bench):
         many.start(role)
     try:
         until = time.monotonic() + SECONDS
-        last = until + SECONDS  # on a busy machine some of it takes longer
+        last = until + 3 * SECONDS  # on a busy machine some of it takes longer
         while not many.errors and time.monotonic() < (last if many.lacks() else until):
             time.sleep(dice.uniform(0.2, 1.2))
             many.kill(dice.choice([*["write"] * 9, "compact"]), dice)

@@ -267,6 +267,76 @@ def test_a_purge_during_a_merge_is_harmless(bench, size, monkeypatch):
     assert not bench.sql(bench.store, "PRAGMA foreign_key_check")
 
 
+@pytest.mark.parametrize("size", [0, 1 << 20], ids=["sealed", "inlined"])
+def test_a_run_that_goes_on_during_a_merge_keeps_every_row(bench, size, monkeypatch):
+    """Resumed and ended after it was read, it runs again when the merge is done."""
+    from wanllmdb import _compaction, _merging
+
+    monkeypatch.setattr(_compaction, "INLINE_BYTES", size)
+    monkeypatch.setattr(_compaction, "LEFT_BYTES", 0)
+
+    def go_on(name):
+        run = wanllmdb.init(project="p", id=name, resume="allow", store=bench.store)
+        run.log({"x": run.step})
+        return run
+
+    for name in "rst":
+        go_on(name).finish()
+    put, live = _merging._put, []
+
+    def go_on_first(*args):
+        monkeypatch.setattr(_merging, "_put", put)
+        go_on("s").finish()
+        live.append(go_on("s"))
+        put(*args)
+
+    monkeypatch.setattr(_merging, "_put", go_on_first)
+    with wanllmdb.Api(bench.store) as api:
+        list(api.store.compact())
+        for turn in range(2):
+            assert [row["x"] for row in api.run("p/s").scan_history()] == [0, 1, 2]
+            live[0].finish()
+            assert turn or list(api.store.compact())
+    bench.check_sound(bench.store)
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20], ids=["sealed", "inlined"])
+def test_a_new_run_with_the_number_of_a_purged_one_keeps_its_rows(
+    bench, size, monkeypatch
+):
+    """SQLite gives the greatest number again; who merges the old run sees that."""
+    from wanllmdb import _compaction, _merging
+
+    monkeypatch.setattr(_compaction, "INLINE_BYTES", size)
+    monkeypatch.setattr(_compaction, "LEFT_BYTES", 0)
+
+    def record(name, value):
+        with wanllmdb.init(project="p", id=name, store=bench.store) as run:
+            run.log({"x": value})
+        return run
+
+    for name in "rst":
+        record(name, 1.5)
+    put = _merging._put
+
+    def replace_first(*args):
+        monkeypatch.setattr(_merging, "_put", put)
+        old = api.run("p/t").record.pk
+        api.run("p/t").delete()
+        api.purge(api.run("p/t", deleted=True))
+        record("u", 2.5)
+        assert api.run("p/u").record.pk == old
+        put(*args)
+
+    with wanllmdb.Api(bench.store) as api:
+        monkeypatch.setattr(_merging, "_put", replace_first)
+        for _ in range(2):
+            list(api.store.compact())
+        assert [row["x"] for row in api.run("p/u").scan_history()] == [2.5]
+        assert [row["x"] for row in api.run("p/r").scan_history()] == [1.5]
+    bench.check_sound(bench.store)
+
+
 def test_what_a_run_takes_is_told_before_and_after(bench):
     """`store du` by kind, project and run: bytes move from live logs to parts."""
 

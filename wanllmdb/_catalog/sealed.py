@@ -246,10 +246,19 @@ def add_inline(
     )
 
 
-def drop_inline(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
-    """Forget the inline segments of runs, which a part holds now."""
+def inline_rowids(connection: sqlite3.Connection, pk: int) -> set[int]:
+    """The inline segments that the Catalog holds of a run."""
+    rows = connection.execute("SELECT rowid FROM inline_log WHERE run_id = ?", (pk,))
+    return {row[0] for row in rows}
+
+
+def drop_inline(
+    connection: sqlite3.Connection, runs: Mapping[int, Iterable[int]]
+) -> None:
+    """Forget these inline segments of runs, which a part holds now."""
     connection.executemany(
-        "DELETE FROM inline_log WHERE run_id = ?", [(pk,) for pk in runs]
+        "DELETE FROM inline_log WHERE run_id = ? AND rowid = ?",
+        [(pk, rowid) for pk, rowids in runs.items() for rowid in rowids],
     )
 
 
