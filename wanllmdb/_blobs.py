@@ -7,7 +7,7 @@ its bytes when it is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +16,12 @@ from wanllmdb.errors import DigestMismatchError, MissingBlobError
 from wanllmdb.types import Digest
 
 _CHUNK = 1 << 20
+
+_PREFIXES = 256
+"""Directories of blobs, by the first two hex digits."""
+
+LISTED_FOR_EACH = 4
+"""Names that are read for a blob that is looked for, at most: a look takes as long."""
 
 
 class Blobs:
@@ -103,13 +109,36 @@ class Blobs:
                 blob of another size is damaged, and counts for none.
         """
         found = {digest for digest, size in sizes.items() if self._has(digest, size)}
-        if len(found) < len(sizes):
-            trashed = set(os.listdir(self._trash)) if self._trash.exists() else set()  # noqa: PTH208
-            found.update(
-                digest for digest in sizes.keys() - found
-                if _digest.hex_of(digest) in trashed and self.touch(digest)
-            )  # fmt: skip
-        return found
+        return found | self._out_of_trash(sizes.keys() - found)
+
+    def listed(self, digests: Collection[Digest]) -> set[Digest]:
+        """Like `present`, for many at once; sizes are not looked at.
+
+        To read the directories' names takes half the time of a look at each blob.
+        """
+        names = self._names(f"{0:02x}")
+        if len(names) * _PREFIXES > LISTED_FOR_EACH * len(digests):
+            return self.present(dict.fromkeys(digests))
+        for number in range(1, _PREFIXES):
+            names |= self._names(f"{number:02x}")
+        start = len(_digest.PREFIX)
+        found = {digest for digest in digests if digest[start:] in names}
+        return found | self._out_of_trash(set(digests) - found)
+
+    def _names(self, prefix: str) -> set[str]:
+        try:
+            return set(os.listdir(f"{self._root}/{prefix}"))  # noqa: PTH208 - a text
+        except FileNotFoundError:
+            return set()
+
+    def _out_of_trash(self, digests: Collection[Digest]) -> set[Digest]:
+        if not digests:
+            return set()
+        trashed = set(os.listdir(self._trash)) if self._trash.exists() else set()  # noqa: PTH208
+        return {
+            digest for digest in digests
+            if _digest.hex_of(digest) in trashed and self.touch(digest)
+        }  # fmt: skip
 
     def _has(self, digest: Digest, size: int | None) -> bool:
         name = digest[len(_digest.PREFIX) :]
@@ -119,27 +148,29 @@ class Blobs:
             return False
         return size is None or held.st_size == size
 
-    def adopt(self, drafts: Mapping[Digest, Path]) -> None:
+    def adopt(self, drafts: Mapping[Digest, str]) -> set[Digest]:
         """Move whole files, named by what was hashed, into place; durable on return.
 
         Args:
-            drafts: Files below the Store; those whose content is there are removed,
-                and those that are gone are left out.
+            drafts: Files below the Store; those that are gone are left out, as an
+                earlier commit that failed may have moved them. They take the place of
+                blobs that came meanwhile, and of damaged ones.
+
+        Returns:
+            The contents that have a blob now.
         """
-        sizes = {digest: _size_of(path) for digest, path in drafts.items()}
-        held = self.present(sizes)
         new = {
-            digest: path
+            path: f"{self._root}/{name[:2]}/{name}"
             for digest, path in drafts.items()
-            if digest not in held and sizes[digest] is not None
+            if os.path.exists(path) and (name := _digest.hex_of(digest))  # noqa: PTH110
         }
-        _files.sync_files(list(new.values()))
-        self.make_dirs(self.path_of(digest).parent for digest in new)
-        for digest, draft in new.items():
-            draft.replace(self.path_of(digest))
-        _files.sync_dirs(self.path_of(digest).parent for digest in new)
-        for digest in held:
-            drafts[digest].unlink(missing_ok=True)
+        _files.sync_files(list(new))
+        directories = [Path(p) for p in {os.path.dirname(g) for g in new.values()}]  # noqa: PTH120
+        self.make_dirs(directories)
+        for draft, goal in new.items():
+            os.replace(draft, goal)  # noqa: PTH105 - thousands of them
+        _files.sync_dirs(directories)
+        return {digest for digest, path in drafts.items() if path in new}
 
     def make_dirs(self, directories: Iterable[Path]) -> None:
         """Make directories that blobs are in; durable on return."""
@@ -184,14 +215,6 @@ class Blobs:
                 digest=digest,
             )
         return data
-
-
-def _size_of(path: Path) -> int | None:
-    """A file's size; None where it was moved, by a commit that failed after that."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
 
 
 def _copy(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:

@@ -10,13 +10,20 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wanllmdb import _digest, _files, _layout
 from wanllmdb._catalog import stat_cache
-from wanllmdb._catalog.stat_cache import Known
+from wanllmdb._catalog.stat_cache import Listing, packed
 from wanllmdb._manifest import Entry
 from wanllmdb._staging import hash_file
 from wanllmdb._store import Store
@@ -26,7 +33,7 @@ from wanllmdb.errors import (
     MissingBlobError,
     WanllmdbError,
 )
-from wanllmdb.types import Stat, VersionRecord
+from wanllmdb.types import Stat, VersionRecord, stat_numbers
 
 CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -63,12 +70,17 @@ def write(
     with _target(root) as target:
         _refuse_alike(wanted, target)
         known = stat_cache.below(store.catalog.reader, str(target.root))
-        seen: list[tuple[str, Stat, str]] = []
-        for entry in wanted:
-            if not _is_right(target, entry, known, seen):
-                _write_entry(store, version, entry, target)
-            told(entry.size or 0)
-        _remember(store, seen)
+        listings: dict[str, Listing] = {}
+        for parent, inside in _by_directory(wanted).items():
+            place = str(target.root / parent)
+            right, listing = _right(target, parent, inside, known.get(place))
+            for entry in inside:
+                if entry.path not in right:
+                    _write_entry(store, version, entry, target)
+                told(entry.size or 0)
+            if listing is not None:
+                listings[place] = listing
+        _remember(store, listings)
 
 
 def refuse_store(store: Store, root: Path) -> None:
@@ -97,13 +109,13 @@ class _Target:
             os.close(self._last[1])
             self._last = None
 
-    def find(self, path: str) -> os.stat_result | None:
-        """What is at a path; None for nothing."""
+    def stats(self, parent: str, names: Sequence[str]) -> list[os.stat_result | None]:
+        """What is at these names in a directory; None for nothing."""
         try:
-            fd, name = self._directory(path, create=False)
-            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+            fd, _ = self._directory(f"{parent}/-", create=False)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return [None] * len(names)
+        return [_stat(name, fd) for name in names]
 
     def create(self, path: str) -> tuple[int, Callable[[], None], Callable[[], None]]:
         """A new file beside a path: (descriptor, put it in place, drop it)."""
@@ -179,8 +191,10 @@ def _target(root: Path) -> Iterator[_Target]:
         target.close()
 
 
-def _refuse_alike(entries: Iterable[Entry], target: _Target) -> None:
+def _refuse_alike(entries: Collection[Entry], target: _Target) -> None:
     """Refuse names that a filesystem without case takes for one."""
+    if len({entry.path.casefold() for entry in entries}) == len(entries):
+        return
     first: dict[str, str] = {}
     for entry in entries:
         other = first.setdefault(entry.path.casefold(), entry.path)
@@ -202,24 +216,72 @@ def _ignores_case(target: _Target) -> bool:
         drop()
 
 
-def _is_right(
-    target: _Target, entry: Entry, known: Known, seen: list[tuple[str, Stat, str]]
+def _by_directory(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.path.rpartition("/")[0], []).append(entry)
+    return found
+
+
+def _stat(name: str, directory: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _right(
+    target: _Target, parent: str, entries: Sequence[Entry], listing: Listing | None
+) -> tuple[set[str], Listing | None]:
+    """The paths whose files are there already, with their entries' bytes.
+
+    Args:
+        target: Where.
+        parent: The directory to look at.
+        entries: What of it is wanted.
+        listing: What is known of its files.
+
+    Returns:
+        The paths; and what is known of the directory now, if that is more.
+    """
+    names = [entry.path.rpartition("/")[2] for entry in entries]
+    stats = target.stats(parent, names)
+    if listing is not None and _is_listed(listing, names, entries, stats):
+        return {entry.path for entry in entries}, None
+    known = {} if listing is None else listing.files()
+    right, hashed = set(), {}
+    for name, entry, status in zip(names, entries, stats, strict=True):
+        if status is None or not stat.S_ISREG(status.st_mode) or entry.digest is None:
+            continue
+        if entry.size is not None and status.st_size != entry.size:
+            continue
+        before = known.get(name)
+        if before is not None and before[0] == Stat.of(status):
+            digest = before[1]
+        else:
+            digest, _, settled = hash_file(target.root / entry.path)
+            if settled is not None:
+                hashed[name] = settled, digest
+        if digest == entry.digest:
+            right.add(entry.path)
+    return right, Listing.of({**known, **hashed}) if hashed else None
+
+
+def _is_listed(
+    listing: Listing,
+    names: Sequence[str],
+    entries: Sequence[Entry],
+    stats: Sequence[os.stat_result | None],
 ) -> bool:
-    """Whether a file is there already, with the entry's bytes."""
-    found = target.find(entry.path)
-    if found is None or not stat.S_ISREG(found.st_mode) or entry.digest is None:
+    """Whether a directory's files are as they were, and hold what is wanted."""
+    if names != listing.names or [e.digest for e in entries] != listing.held():
         return False
-    if entry.size is not None and found.st_size != entry.size:
-        return False
-    place = target.root / entry.path
-    now = Stat.of(found)
-    before = known.get(str(place))
-    if before is not None and before[0] == now:
-        return before[1] == entry.digest
-    digest, hashed, settled = hash_file(place)
-    if settled:
-        seen.append((str(place), hashed, digest))
-    return digest == entry.digest
+    numbers: list[int] = []
+    for found in stats:
+        if found is None or not stat.S_ISREG(found.st_mode):
+            return False
+        numbers += stat_numbers(found)
+    return packed(numbers) == listing.stats
 
 
 def _write_entry(
@@ -299,11 +361,11 @@ def _copy(
     return _digest.PREFIX + digest.hexdigest()
 
 
-def _remember(store: Store, seen: Sequence[tuple[str, Stat, str]]) -> None:
-    if seen and not store.read_only:
+def _remember(store: Store, listings: Mapping[str, Listing]) -> None:
+    if listings and not store.read_only:
         try:
             with store.catalog.transaction(durable=False, timeout=1) as connection:
-                stat_cache.put(connection, seen)  # type: ignore[arg-type]
+                stat_cache.put(connection, listings.items())
         except WanllmdbError as error:  # they are hashed again next time
             store.debug.survived("stat cache", error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ Any ``fuse*`` type counts too, by :func:`is_network`.
 
 SYNCED_ONE_BY_ONE = 8
 """Files that are flushed each by itself; of more, the whole filesystem is."""
+
+_FICLONE = 0x40049409
+"""Linux's request to share blocks, of linux/fs.h; XFS and Btrfs know it."""
 
 
 def make_private_dir(path: Path) -> None:
@@ -52,7 +56,7 @@ def fsync_dir(path: Path) -> None:
         os.close(fd)
 
 
-def fsync_file(path: Path) -> None:
+def fsync_file(path: str | Path) -> None:
     """Make a file's bytes survive a power cut; one that is gone is no matter."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -64,7 +68,7 @@ def fsync_file(path: Path) -> None:
         os.close(fd)
 
 
-def sync_files(paths: Sequence[Path]) -> None:
+def sync_files(paths: Sequence[str]) -> None:
     """Make the bytes of files survive a power cut; of many at once, their filesystem's.
 
     One flush of a filesystem takes the place of a wait for the disk per file.
@@ -87,7 +91,7 @@ def sync_dirs(directories: Iterable[Path]) -> None:
         fsync_dir(directory)
 
 
-def _sync_filesystem(path: Path) -> bool:
+def _sync_filesystem(path: str | Path) -> bool:
     """Flush everything on the filesystem of a path; False where that cannot be done."""
     import ctypes
 
@@ -109,6 +113,19 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def clone(source: int, target: int) -> bool:
+    """Have an empty file share another one's blocks, where the filesystem can."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:  # another filesystem, or one that cannot; copying tells what else
+        return False
+    return True
 
 
 def write_durably(path: Path, data: bytes, tmp_dir: Path, mode: int = 0o600) -> None:

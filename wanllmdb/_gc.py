@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wanllmdb import _files, _layout, _locks, _reach, _versions
-from wanllmdb._catalog import artifacts, runs
+from wanllmdb._catalog import artifacts, runs, stat_cache
 from wanllmdb._reach import DamagedManifest
 from wanllmdb._store import Store, operation
 from wanllmdb._sweeping import GC_SECONDS
@@ -207,6 +207,8 @@ class _Sweep:
             self.done.add("replaced files removed")
         for _ in range(self._store.sweeper.collect_orphans()):
             self.done.add("orphans removed")
+        with self._store.catalog.transaction(durable=False) as connection:
+            stat_cache.prune(connection, os.path.lexists)
 
     def _expire(self) -> None:
         now = time.time() * 1e6

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from wanllmdb import _digest
@@ -92,8 +92,7 @@ class Manifest:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries: dict[str, Entry] = {}
         self._directories: dict[str, int] = {}
-        for entry in entries:
-            self.put(entry)
+        self.put_all(entries)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -114,45 +113,59 @@ class Manifest:
         Raises:
             InvalidNameError: the path is a directory of other entries, or the reverse.
         """
-        path = entry.path
-        if path not in self._entries:
-            self.refuse(path)
-            self._count(path, 1)
-        self._entries[path] = entry
+        self.put_all([entry])
 
-    def refuse(self, path: str) -> None:
-        """Raise where a new path would be a file and a directory at once."""
-        if path in self._directories:
+    def put_all(self, entries: Iterable[Entry]) -> None:
+        """Add entries, in place of those of the same paths; all of them or none.
+
+        Raises:
+            InvalidNameError: a path is a directory of other entries, or the reverse.
+        """
+        new = {entry.path: entry for entry in entries}
+        inside: dict[str, int] = {}
+        for path in new.keys() - self._entries.keys():
+            above = path.rpartition("/")[0]
+            inside[above] = inside.get(above, 0) + 1
+        self._refuse(new, inside)
+        for above, more in inside.items():
+            self._count(above, more)
+        self._entries.update(new)
+
+    def _refuse(self, new: Mapping[str, Entry], inside: Iterable[str]) -> None:
+        """Raise where a path would be a file and a directory at once."""
+        above: set[str] = set()
+        for directory in inside:
+            while directory and directory not in above:
+                above.add(directory)
+                directory = directory.rpartition("/")[0]
+        for directory in [d for d in above if d in self._entries or d in new]:
+            path = next(p for p in sorted(new) if p.startswith(f"{directory}/"))
             raise InvalidNameError(
-                f"{path!r} is a directory of other entries.",
+                f"{path!r} needs {directory!r} to be a directory, and it is a file.",
+                hint="Give one of them another name.",
+            )
+        if taken := new.keys() & self._directories.keys():
+            raise InvalidNameError(
+                f"{min(taken)!r} is a directory of other entries.",
                 hint="Give the file another name.",
             )
-        above = path.rpartition("/")[0]
-        while above and above not in self._directories:  # no file is above a directory
-            if above in self._entries:
-                raise InvalidNameError(
-                    f"{path!r} needs {above!r} to be a directory, and it is a file.",
-                    hint="Give one of them another name.",
-                )
-            above = above.rpartition("/")[0]
 
-    def _count(self, path: str, more: int) -> None:
+    def _count(self, directory: str, more: int) -> None:
         """Count what is in a directory, and in those above where it comes or goes."""
-        above = path.rpartition("/")[0]
-        while above:
-            before = self._directories.get(above, 0)
-            self._directories[above] = before + more
+        while directory:
+            before = self._directories.get(directory, 0)
+            self._directories[directory] = before + more
             if before and before + more:
                 return
             if not before + more:
-                del self._directories[above]
-            above = above.rpartition("/")[0]
+                del self._directories[directory]
+            directory, more = directory.rpartition("/")[0], 1 if more > 0 else -1
 
     def drop(self, path: str) -> Entry | None:
         """Remove an entry; None if there was none."""
         entry = self._entries.pop(path, None)
         if entry is not None:
-            self._count(path, -1)
+            self._count(path.rpartition("/")[0], -1)
         return entry
 
     def below(self, directory: str) -> list[Entry]:
@@ -168,17 +181,21 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Its canonical bytes: JSON without spaces, sorted by path."""
-        import json
+        from json.encoder import encode_basestring as quoted
 
-        entries = [
-            entry[: 3 if entry.uri is None else 4 if entry.md5 is None else 5]
-            for entry in self
-        ]
-        text = json.dumps(
-            {"format": FORMAT, "entries": entries},
-            ensure_ascii=False, separators=(",", ":"),
+        found = ",".join(
+            f'[{quoted(path)},"{digest}",{size}]' if uri is None
+            else _json_of(path, digest, size, uri, md5)
+            for path, digest, size, uri, md5 in self
         )  # fmt: skip
-        return f"{text}\n".encode()
+        return f'{{"format":{FORMAT},"entries":[{found}]}}\n'.encode()
+
+
+def _json_of(*fields: str | int | None) -> str:
+    import json
+
+    given = fields if fields[-1] is not None else fields[:-1]
+    return json.dumps(given, ensure_ascii=False, separators=(",", ":"))
 
 
 def decode(data: bytes) -> Manifest:

@@ -94,30 +94,29 @@ def entries(
 
 
 def _below(root: Path, prefix: str, limit: int) -> list[Entry]:
-    files = scan(root, prefix, limit)
+    files = scan(root, prefix, limit).files
     uris = [_references.for_storage(Path(file.source).as_uri()).uri for file in files]
     made = []
     total = sum(file.stat.size for file in files)
     with _progress.shown(f"hashing {root}", total) as told:
         for file, uri in zip(files, uris, strict=True):
-            digest, status, _ = hash_file(Path(file.source))
-            made.append(Entry(file.path, digest, status.size, uri))
+            held = hash_file(Path(file.source))
+            made.append(Entry(file.path, held.digest, held.size, uri))
             told(file.stat.size)
     return made
 
 
 def _found(path: Path, said: Known) -> Known:
     """What a file holds now, which must be what was said."""
-    digest, status, _ = hash_file(path)
-    right = said.digest in (None, digest) and said.size in (None, status.size)
+    digest, size, _ = hash_file(path)
+    right = said.digest in (None, digest) and said.size in (None, size)
     if not right or said.md5 not in (None, said.md5 and _md5(path)):
         raise DigestMismatchError(
-            f"{path} is not what was said of it: it has {digest} and {status.size}"
-            " bytes.",
+            f"{path} is not what was said of it: it has {digest} and {size} bytes.",
             hint="Leave size and hash out, or see which file is meant.",
             path=str(path), digest=digest,
         )  # fmt: skip
-    return Known(digest, status.size, said.md5)
+    return Known(digest, size, said.md5)
 
 
 def _md5(path: Path) -> str:

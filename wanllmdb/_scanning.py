@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import NamedTuple
 
 from wanllmdb import _layout
+from wanllmdb._catalog.stat_cache import Known, Listing, packed
 from wanllmdb._manifest import entry_path
 from wanllmdb.errors import InvalidInputError
-from wanllmdb.types import Stat
+from wanllmdb.types import Stat, stat_numbers
 
 NAMED = 20
 """Offenders that an error names."""
@@ -21,6 +23,7 @@ PLAIN = 200
 """Characters of a path that is too short for any limit."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]*")
+_PLAIN_NAMES = frozenset(f"{ascii_letters}{digits}._ -/")
 
 
 class Found(NamedTuple):
@@ -29,6 +32,55 @@ class Found(NamedTuple):
     path: str
     source: str
     stat: Stat
+
+
+class Unchanged(NamedTuple):
+    """A directory whose every file is as it was when it was last hashed.
+
+    Attributes:
+        path: What it is in an artifact; "" for the root.
+        source: Where it is.
+        listing: Its files.
+    """
+
+    path: str
+    source: str
+    listing: Listing
+
+    def paths(self) -> list[str]:
+        """The files' paths in the artifact."""
+        head = f"{self.path}/" if self.path else ""
+        return [head + name for name in self.listing.names]
+
+    def files(self) -> list[Found]:
+        """The files one by one."""
+        known = self.listing.files()
+        return [
+            Found(path, f"{self.source}/{name}", known[name][0])
+            for path, name in zip(self.paths(), self.listing.names, strict=True)
+        ]
+
+
+class Scanned(NamedTuple):
+    """What is below a directory; no file is in both.
+
+    Attributes:
+        files: By path.
+        unchanged: The directories that need no look at each file.
+    """
+
+    files: list[Found]
+    unchanged: list[Unchanged]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        inside = (sum(directory.listing.sizes()) for directory in self.unchanged)
+        return sum(file.stat.size for file in self.files) + sum(inside)
+
+
+Above = frozenset[tuple[int, int]]
+"""What the directories above one are known by."""
 
 
 class _Refused(Exception):  # noqa: N818 - a reason, collected with the others
@@ -62,7 +114,9 @@ def check_file(path: Path) -> None:
         )
 
 
-def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
+def scan(
+    root: Path, prefix: str = "", limit: int | None = None, known: Known | None = None
+) -> Scanned:
     """Every file below a directory, by its path in an artifact.
 
     Links are followed, to files and to directories. Nothing is read but directories.
@@ -73,6 +127,7 @@ def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
         root: The directory.
         prefix: The path in the artifact that it becomes; "" for the root.
         limit: Files that it may hold; None for any number.
+        known: What was found and hashed before, by directory.
 
     Raises:
         InvalidInputError: some cannot be added: special files, unreadable ones, loops
@@ -83,8 +138,12 @@ def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
         raise InvalidInputError(
             f"{root} is a Store.", hint="Use `wanllmdb store backup`."
         )
-    here = _Scan(root, prefix, limit)
+    here = _Scan(root, prefix, limit, known or {})
     here.run()
+    if (
+        here.renamed and here.unchanged
+    ):  # two directories may have one path: look at all
+        return scan(root, prefix, limit)
     if here.wrong:
         more = f", and {len(here.wrong) - NAMED} more" if here.wrong[NAMED:] else ""
         raise InvalidInputError(
@@ -92,52 +151,103 @@ def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
             hint="Remove them, or add the other files one by one.",
             count=len(here.wrong),
         )
-    return [here.found[path] for path in sorted(here.found)]
+    return Scanned([here.found[path] for path in sorted(here.found)], here.unchanged)
 
 
 class _Scan:
     """A walk through a directory; what it found, and what it refuses."""
 
-    def __init__(self, root: Path, prefix: str, limit: int | None) -> None:
+    def __init__(self, root: Path, prefix: str, limit: int | None, known: Known):
         self.found: dict[str, Found] = {}
+        self.unchanged: list[Unchanged] = []
         self.wrong: list[str] = []
+        self.renamed = False
+        """Whether a directory's name is another one in the artifact."""
         self._root = root
         self._limit = limit
+        self._known = known
         self._directories: set[str] = set()
         above = frozenset([_identity(root.stat())])
         self._waiting = [(str(root), prefix, above)]
 
     def run(self) -> None:
+        count = 0
         while self._waiting:
             directory, head, above = self._waiting.pop()
-            for item in _inside(directory, self.wrong):
-                try:
-                    self._take(item, head, above)
-                except (OSError, InvalidInputError, _Refused) as error:
-                    self.wrong.append(f"{item.path!r} ({_reason(error)})")
-            if self._limit is not None and len(self.found) > self._limit:
+            listing = self._known.get(directory)
+            inside = None if listing is None else _unchanged(directory, head, listing)
+            if listing is not None and inside is not None:
+                self.unchanged.append(Unchanged(head, directory, listing))
+                count += len(listing.names)
+                for name in inside:
+                    place = f"{directory.rstrip('/')}/{name}"
+                    self._tried(place, self._enter, place, name, head, above)
+            else:
+                for item in _inside(directory, self.wrong):
+                    self._tried(item.path, self._take, item, head, above)
+            if self._limit is not None and len(self.found) + count > self._limit:
                 raise _too_many(self._root, self._limit)
         self.wrong += [
             f"{self.found[path].source!r} (a directory's name is {path!r}, too)"
             for path in sorted(self._directories & self.found.keys())
         ]
 
-    def _take(
-        self, item: os.DirEntry[str], head: str, above: frozenset[tuple[int, int]]
-    ) -> None:
-        path = _path_of(head, item.name)
+    def _tried(self, place: str, work: Callable[..., None], *given: object) -> None:
+        """Note a place that cannot be added, and go on."""
+        try:
+            work(*given)
+        except (OSError, InvalidInputError, _Refused) as error:
+            self.wrong.append(f"{place!r} ({_reason(error)})")
+
+    def _take(self, item: os.DirEntry[str], head: str, above: Above) -> None:
         status = item.stat()
         if stat.S_ISDIR(status.st_mode):
-            here = _identity(status)
-            if here in above:
-                raise _Refused("a link to a directory above it")
-            self._waiting.append((item.path, path, above | {here}))
-            self._directories.add(path)
+            self._enter(item.path, item.name, head, above)
             return
+        path = _path_of(head, item.name)
         _check(item, status)
         if path in self.found:
             raise _Refused(f"another file's name is {path!r}, too")
         self.found[path] = Found(path, item.path, Stat.of(status))
+
+    def _enter(self, place: str, name: str, head: str, above: Above) -> None:
+        path = _path_of(head, name)
+        here = _identity(os.stat(place))  # noqa: PTH116 - a text
+        if here in above:
+            raise _Refused("a link to a directory above it")
+        self.renamed |= path != f"{head}/{name}".lstrip("/")
+        self._waiting.append((place, path, above | {here}))
+        self._directories.add(path)
+
+
+def _unchanged(directory: str, head: str, listing: Listing) -> list[str] | None:
+    """The directories in one whose files are all as they were; None if not all are.
+
+    So are they only where their names need no check, and are short below this head.
+    """
+    numbers: list[int] = []
+    files, inside = [], []
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in sorted(os.listdir(fd)):  # noqa: PTH208 - of an open directory
+                found = os.stat(name, dir_fd=fd)
+                if stat.S_ISREG(found.st_mode):
+                    files.append(name)
+                    numbers += stat_numbers(found)
+                elif stat.S_ISDIR(found.st_mode):
+                    inside.append(name)
+                else:
+                    return None
+        finally:
+            os.close(fd)
+    except OSError:
+        return None  # who looks at each file says what it is
+    if files != listing.names or packed(numbers) != listing.stats:
+        return None
+    text = f"/{'/'.join(files)}"
+    plain = _PLAIN_NAMES.issuperset(text) and "/." not in text and "/ " not in text
+    return inside if plain and len(head) + max(map(len, files)) < PLAIN else None
 
 
 def _path_of(head: str, name: str) -> str:

@@ -7,19 +7,28 @@ Bytes are hashed as they were copied, so what changes afterwards changes nothing
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 from wanllmdb import _digest, _files, _ids, _locks
-from wanllmdb._catalog.stat_cache import Known
+from wanllmdb._catalog.stat_cache import ALONE, Known, Listing
+from wanllmdb._manifest import Entry
+from wanllmdb._scanning import Found, Scanned
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError
 from wanllmdb.types import Digest, Stat
@@ -32,14 +41,20 @@ SETTLED_NS = 2_000_000_000
 
 THREADS = 8
 
-_NO_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY)
-
 
 class Staged(NamedTuple):
-    """What a file held: its digest, and its size in bytes."""
+    """What a file held.
+
+    Attributes:
+        digest: Of its bytes.
+        size: How many.
+        stat: What tells that it still holds them; None where it was changed so lately
+            that it may change again unseen.
+    """
 
     digest: Digest
     size: int
+    stat: Stat | None
 
 
 class Staging:
@@ -60,8 +75,9 @@ class Staging:
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        self._new: dict[Digest, Path] = {}
-        self._hashed: list[tuple[str, Stat, Digest]] = []
+        self._new: dict[Digest, str] = {}
+        self._held: set[Digest] = set()
+        self._listings: dict[str, Listing] = {}
         self._mutex = Lock()
         self._pid = os.getpid()
         self.discard = weakref.finalize(
@@ -79,19 +95,24 @@ class Staging:
         return self._pid != os.getpid()
 
     @property
-    def new(self) -> Mapping[Digest, Path]:
+    def new(self) -> Mapping[Digest, str]:
         """The contents that the Store has no blob of, and where they are."""
         return self._new
 
     @property
-    def hashed(self) -> Sequence[tuple[str, Stat, Digest]]:
-        """Files whose stat stands for their bytes from now on."""
-        return self._hashed
+    def held(self) -> Set[Digest]:
+        """The contents whose blobs were there, and which gc leaves since then."""
+        return self._held
+
+    @property
+    def listings(self) -> Mapping[str, Listing]:
+        """Files whose stat stands for their bytes from now on, by place."""
+        return self._listings
 
     def path_of(self, digest: Digest) -> Path:
         """Where the bytes of a staged content are now."""
-        path = self._new.get(digest)
-        if path is not None and path.exists():
+        path = Path(self._new.get(digest, ""))
+        if digest in self._new and path.exists():
             return path
         return self._store.blobs.path_of(digest)
 
@@ -103,7 +124,7 @@ class Staging:
         """These contents as another draft, of a Store or a process; this is dropped."""
         other = Staging(store)
         other.copy(digests, self.path_of)
-        other._hashed = list(self._hashed)
+        other._listings = dict(self._listings)
         self.discard()
         return other
 
@@ -116,28 +137,96 @@ class Staging:
             digests: Of what.
             path_of: Where the bytes of one are.
         """
-        before = len(self._hashed)
         wanted = [digest for digest in digests if digest not in self._new]
         with self._store.sweeper.gc_kept_out():
             held = self._store.blobs.present(dict.fromkeys(wanted))
             self._hold(held)
         sources = [path_of(digest) for digest in wanted if digest not in held]
         self.add_files([str(path) for path in sources if path.exists()])
-        del self._hashed[before:]  # files of a Store, which nobody adds again
+
+    def add_file(self, source: str, before: tuple[Stat, Digest] | None) -> Staged:
+        """Keep what a file holds now; it is read unless it is as it was before."""
+        same = [before] if before is not None and before[0] == _stat(source) else None
+        (held,) = self.add_files([source], same)
+        if held.stat is not None and same is None:
+            self._list(source, {ALONE: held})
+        return held
+
+    def add_scanned(
+        self,
+        scanned: Scanned,
+        known: Known,
+        told: Callable[[int], None] = lambda size: None,
+    ) -> list[Entry]:
+        """Keep what the files below a directory hold now; their entries.
+
+        Args:
+            scanned: The files.
+            known: What was hashed before, by directory.
+            told: Called with bytes that are done.
+
+        Raises:
+            InvalidInputError: one cannot be read, or changes while it is.
+        """
+        entries, files = self._hold_unchanged(scanned, told)
+        files += scanned.files
+        held = self.add_files(
+            [file.source for file in files], _unchanged(files, known), told
+        )
+        directories: dict[str, dict[str, Staged]] = {}
+        for file, one in zip(files, held, strict=True):
+            entries.append(Entry(file.path, one.digest, one.size))
+            directory, name = os.path.split(file.source)
+            directories.setdefault(directory, {})[name] = one
+        for directory, inside in directories.items():
+            self._list(directory, inside)
+        return entries
+
+    def _hold_unchanged(
+        self, scanned: Scanned, told: Callable[[int], None]
+    ) -> tuple[list[Entry], list[Found]]:
+        """The entries of directories that are as they were; files to be read again."""
+        entries: list[Entry] = []
+        files: list[Found] = []
+        digests = [directory.listing.held() for directory in scanned.unchanged]
+        wanted = {digest for inside in digests for digest in inside} - self._new.keys()
+        gone = self._lacking(wanted) if wanted else wanted
+        for directory, inside in zip(scanned.unchanged, digests, strict=True):
+            if gone and not gone.isdisjoint(inside):
+                files += directory.files()
+                continue
+            sizes = directory.listing.sizes()
+            entries += map(Entry, directory.paths(), inside, sizes)
+            told(sum(sizes))
+        return entries, files
+
+    def _lacking(self, digests: Set[Digest]) -> Set[Digest]:
+        """Hold the blobs of contents; those that have none."""
+        with self._store.sweeper.gc_kept_out():
+            present = self._store.blobs.listed(digests)
+            self._hold(present)
+        return digests - present
+
+    def _list(self, place: str, files: Mapping[str, Staged]) -> None:
+        """Keep what tells that files are unchanged."""
+        listing = Listing.of({
+            name: (one.stat, one.digest)
+            for name, one in files.items() if one.stat is not None
+        })  # fmt: skip
+        if listing is not None:
+            self._listings[place] = listing
 
     def add_files(
         self,
         sources: Sequence[str],
-        known: Known | None = None,
-        stats: Sequence[Stat] | None = None,
+        same: Sequence[tuple[Stat, Digest] | None] | None = None,
         told: Callable[[int], None] = lambda size: None,
     ) -> list[Staged]:
         """Keep what files hold now.
 
         Args:
             sources: Absolute paths of regular files.
-            known: What was hashed before: a file that is as it was then is not read.
-            stats: What the system says of each now, where the caller has just asked.
+            same: What each holds by its stat, where that is known; then it is not read.
             told: Called with the bytes of each file that is done.
 
         Returns:
@@ -148,7 +237,7 @@ class Staging:
         """
         with self._store.sweeper.gc_kept_out():  # until what is held is named
             held: list[Digest] = []
-            found = self._unchanged(sources, known or {}, stats, held)
+            found = self._unchanged(same or [None] * len(sources), held)
             large = []
             for index, source in enumerate(sources):
                 done = found[index]
@@ -177,24 +266,14 @@ class Staging:
                 yield from pool.map(lambda i: self._add_large(sources[i], held), large)
 
     def _unchanged(
-        self,
-        sources: Sequence[str],
-        known: Known,
-        stats: Sequence[Stat] | None,
-        held: list[Digest],
+        self, same: Sequence[tuple[Stat, Digest] | None], held: list[Digest]
     ) -> list[Staged | None]:
         """What files hold that are as they were, and whose bytes are in the Store."""
-        if not known:
-            return [None] * len(sources)
-        found: list[Staged | None] = []
-        for index, source in enumerate(sources):
-            before = known.get(source)
-            same = before is not None and before[0] == (
-                stats[index] if stats is not None else _stat(source)
-            )
-            found.append(Staged(before[1], before[0].size) if before and same else None)
+        found = [
+            None if one is None else Staged(one[1], one[0].size, one[0]) for one in same
+        ]
         wanted = {s.digest: s.size for s in found if s and s.digest not in self._new}
-        present = self._store.blobs.present(wanted)
+        present = self._store.blobs.present(wanted) if wanted else set()
         held += present
         if len(present) == len(wanted):
             return found
@@ -208,35 +287,30 @@ class Staging:
                 return None
             data = source.read_all()
             digest = _digest.of_bytes(data)
-            self._note(source, digest)
+            source.check()
+            found = Staged(digest, len(data), source.settled())
         self._keep(digest, data, held)
-        return Staged(digest, len(data))
+        return found
 
     def _add_large(self, path: str, held: list[Digest]) -> Staged:
         draft = self._directory / f"copy-{_ids.stream_token()}"
         try:
             with _Source(path) as source:
-                size = source.copy_to(draft)
-                digest = _digest.of_file(draft)
-                self._note(source, digest)
+                digest, size = source.copy_to(draft)
+                source.check()
+                found = Staged(digest, size, source.settled())
             with self._mutex:
                 if digest in self._new:
-                    return Staged(digest, size)
+                    return found
                 if self._store.blobs.present({digest: size}):
                     held.append(digest)
-                    return Staged(digest, size)
-                goal = self._directory / _digest.hex_of(digest)
+                    return found
+                goal = self._goal(digest)
                 draft.rename(goal)
                 self._new[digest] = goal
-            return Staged(digest, size)
+            return found
         finally:
             draft.unlink(missing_ok=True)
-
-    def _note(self, source: _Source, digest: Digest) -> None:
-        source.check()
-        if source.settled():
-            with self._mutex:
-                self._hashed.append((source.path, source.stat, digest))
 
     def _keep(self, digest: Digest, data: bytes, held: list[Digest]) -> None:
         with self._mutex:  # another thread may add the same content
@@ -245,24 +319,45 @@ class Staging:
             if self._store.blobs.present({digest: len(data)}):
                 held.append(digest)
                 return
-            goal = self._directory / _digest.hex_of(digest)
+            goal = self._goal(digest)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             fd = os.open(goal, flags, 0o400)
             try:
                 _files.write_all(fd, data)
             except BaseException:  # a full disk: it can be tried again
-                goal.unlink(missing_ok=True)
+                os.unlink(goal)  # noqa: PTH108 - a text
                 raise
             finally:
                 os.close(fd)
             self._new[digest] = goal
 
-    def _hold(self, digests: Iterable[Digest]) -> None:
+    def _goal(self, digest: Digest) -> str:
+        """Where a new content goes: a text, for there may be thousands."""
+        return f"{self._directory}/{_digest.hex_of(digest)}"
+
+    def _hold(self, digests: Collection[Digest]) -> None:
         """Name blobs that this draft needs, so that gc leaves them."""
         text = "".join(f"{digest}\n" for digest in dict.fromkeys(digests))
         if text:
             with self._mutex, (self._directory / "held").open("a") as file:
                 file.write(text)
+            self._held.update(digests)
+
+
+def _unchanged(
+    files: Iterable[Found], known: Known
+) -> list[tuple[Stat, Digest] | None]:
+    """What each file held, if it is as it was when it was hashed."""
+    before: dict[str, dict[str, tuple[Stat, Digest]]] = {}
+    found = []
+    for file in files:
+        directory, name = os.path.split(file.source)
+        if directory not in before:
+            listing = known.get(directory)
+            before[directory] = {} if listing is None else listing.files()
+        one = before[directory].get(name)
+        found.append(one if one is not None and one[0] == file.stat else None)
+    return found
 
 
 class _Source:
@@ -300,29 +395,34 @@ class _Source:
             raise _unreadable(self.path, error) from error
         return b"".join(pieces)
 
-    def copy_to(self, draft: Path) -> int:
-        """Copy the bytes, in the kernel where it can; how many."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    def copy_to(self, draft: Path) -> tuple[Digest, int]:
+        """Copy the bytes, hashing them on their way; their digest, and how many.
+
+        Where the filesystem lets two files share their blocks, only the hash reads.
+        """
+        import hashlib
+
+        found = hashlib.sha256()
+        piece = memoryview(bytearray(SMALL_BYTES))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         out = os.open(draft, flags, 0o400)
         try:
-            done = 0
-            while count := self._copy_some(out, done):
-                done += count
-            return done
+            cloned = _files.clone(self.fd, out)
+            size = 0
+            while count := self._read(out if cloned else self.fd, piece):
+                found.update(piece[:count])
+                if not cloned:
+                    _files.write_all(out, piece[:count])
+                size += count
         finally:
             os.close(out)
+        return Digest(_digest.PREFIX + found.hexdigest()), size
 
-    def _copy_some(self, out: int, done: int) -> int:
-        if hasattr(os, "copy_file_range"):
-            try:
-                return os.copy_file_range(self.fd, out, 1 << 30)
-            except OSError as error:
-                if error.errno not in _NO_RANGE:
-                    raise
-        data = os.pread(self.fd, SMALL_BYTES, done)
-        _files.write_all(out, data)
-        os.lseek(self.fd, done + len(data), os.SEEK_SET)
-        return len(data)
+    def _read(self, fd: int, piece: memoryview) -> int:
+        try:
+            return os.readv(fd, [piece])
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
 
     def check(self) -> None:
         """Refuse a file that is not as it was when it was opened."""
@@ -332,14 +432,14 @@ class _Source:
                 hint="Wait until it is written, and add it then.",
             )
 
-    def settled(self) -> bool:
-        """Whether its times are too old for a change that they would not show."""
+    def settled(self) -> Stat | None:
+        """Its stat, if its times are too old for a change that they would not show."""
         newest = max(self.stat.mtime_ns, self.stat.ctime_ns)
-        return time.time_ns() - newest > SETTLED_NS
+        return self.stat if time.time_ns() - newest > SETTLED_NS else None
 
 
-def hash_file(path: Path) -> tuple[Digest, Stat, bool]:
-    """A file's digest, its stat, and whether that stands for the bytes from now on."""
+def hash_file(path: Path) -> Staged:
+    """What a file holds; it is not kept."""
     import hashlib
 
     with _Source(str(path)) as source:
@@ -349,7 +449,8 @@ def hash_file(path: Path) -> tuple[Digest, Stat, bool]:
         except OSError as error:
             raise _unreadable(str(path), error) from error
         source.check()
-        return Digest(_digest.PREFIX + digest), source.stat, source.settled()
+        found = Digest(_digest.PREFIX + digest)
+        return Staged(found, source.size, source.settled())
 
 
 def _stat(path: str) -> Stat:

@@ -114,14 +114,16 @@ def commit(
 
 def _keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Digest:
     """Make every byte of a draft durable, or say which entry's are gone."""
-    needed = {e.digest: e for e in draft.manifest if e.uri is None and e.digest}
     staged = {} if draft.staging is None else draft.staging.new
-    new = {digest: staged[digest] for digest in needed if digest in staged}
-    if not new and _is_newest(store, project, draft.new.name, manifest):
+    if not staged and _is_newest(store, project, draft.new.name, manifest):
         return _digest.of_bytes(manifest)  # a version has them, and gc is kept out
-    store.blobs.adopt(new)
-    sizes = {digest: entry.size for digest, entry in needed.items()}
-    for digest in sorted(sizes.keys() - store.blobs.present(sizes)):
+    needed = {e.digest: e for e in draft.manifest if e.uri is None and e.digest}
+    new = {digest: staged[digest] for digest in needed.keys() & staged}
+    kept = store.blobs.adopt(new)
+    # What a draft shares was looked at when it named it for gc, which leaves it.
+    kept |= set() if draft.staging is None else draft.staging.held
+    unsure = needed.keys() - kept
+    for digest in sorted(unsure - store.blobs.listed(unsure)):
         path = needed[digest].path
         raise MissingBlobError(
             f"The bytes of {path!r} were in the Store, and are gone.",
@@ -170,9 +172,9 @@ def _remember(store: Store, staging: Staging | None) -> None:
     if staging is None:
         return
     try:
-        if staging.hashed:
+        if staging.listings:
             with store.catalog.transaction(durable=False) as connection:
-                stat_cache.put(connection, staging.hashed)
+                stat_cache.put(connection, staging.listings.items())
     except Exception as error:  # noqa: BLE001 - the version is committed all the same
         store.debug.survived("stat cache", error)
     staging.discard()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import RLock
@@ -15,7 +15,7 @@ from wanllmdb._artifacts.facts import ArtifactFacts
 from wanllmdb._catalog import stat_cache
 from wanllmdb._manifest import Entry, entry_path
 from wanllmdb._scanning import check_file, is_directory, scan
-from wanllmdb._staging import Staged, Staging
+from wanllmdb._staging import Staging
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError, WanllmdbError
 from wanllmdb.types import Digest
@@ -59,15 +59,16 @@ class Draft(ArtifactFacts):
         with self._adding() as staging:
             check_file(path)
             source = path.absolute()
-            known = (
-                {} if skip_cache
+            before = (
+                None if skip_cache
                 else stat_cache.of_file(staging.store.catalog.reader, str(source))
             )  # fmt: skip
-            (held,) = staging.add_files([str(source)], known)
+            held = staging.add_file(str(source), before)
             if is_tmp:
                 head, _, tail = goal.rpartition("/")
                 goal = entry_path(f"{head}/{held.digest[7:27]}.{tail}".lstrip("/"))
-            self._put_all([(goal, held)], overwrite=overwrite)
+            entry = Entry(goal, held.digest, held.size)
+            self._put_entries([entry], overwrite=overwrite)
         return self.get_entry(goal)
 
     def add_dir(
@@ -99,17 +100,14 @@ class Draft(ArtifactFacts):
             raise InvalidInputError(f"{root} is no directory.", hint="Use add_file.")
         with self._adding() as staging:
             place = root.absolute()
-            found = scan(place, "" if name is None else entry_path(name))
             known = (
                 {} if skip_cache
                 else stat_cache.below(staging.store.catalog.reader, str(place))
             )  # fmt: skip
-            stats = [file.stat for file in found]
-            total = sum(one.size for one in stats)
-            with _progress.shown(f"adding {root}", total) as told:
-                held = staging.add_files([f.source for f in found], known, stats, told)
-            pairs = zip((f.path for f in found), held, strict=True)
-            self._put_all(pairs, overwrite=merge)
+            found = scan(place, "" if name is None else entry_path(name), known=known)
+            with _progress.shown(f"adding {root}", found.size) as told:
+                new = staging.add_scanned(found, known, told)
+            self._put_entries(new, overwrite=merge)
 
     def add_reference(
         self,
@@ -184,7 +182,8 @@ class Draft(ArtifactFacts):
                 yield file  # what is raised meanwhile is the caller's
             with self._adding() as staging:
                 (held,) = staging.add_files([str(draft)])
-            self._put_all([(goal, held)], overwrite=kind == "w")
+            entry = Entry(goal, held.digest, held.size)
+            self._put_entries([entry], overwrite=kind == "w")
         finally:
             draft.unlink(missing_ok=True)
 
@@ -205,22 +204,15 @@ class Draft(ArtifactFacts):
             for entry in found:
                 self._entries.drop(entry.path)
 
-    def _put_all(self, held: Iterable[tuple[str, Staged]], *, overwrite: bool) -> None:
-        new = [Entry(path, staged.digest, staged.size) for path, staged in held]
-        self._put_entries(new, overwrite=overwrite)
-
     def _put_entries(self, new: Sequence[Entry], *, overwrite: bool) -> None:
         """Add entries, all of them or none."""
         with self._alone():
             self._draft()  # another thread may have committed it
-            for entry in new:
-                before = self._entries.find(entry.path)
-                if before is None:
-                    self._entries.refuse(entry.path)
-                elif before != entry and not overwrite:
-                    raise self._taken(entry.path)
-            for entry in new:
-                self._entries.put(entry)
+            if not overwrite and len(self._entries):
+                for entry in new:
+                    if self._entries.find(entry.path) not in (None, entry):
+                        raise self._taken(entry.path)
+            self._entries.put_all(new)
 
     def _taken(self, path: str) -> InvalidInputError:
         return InvalidInputError(

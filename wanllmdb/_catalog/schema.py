@@ -489,13 +489,13 @@ CREATE TABLE model_alias (
 CREATE UNIQUE INDEX model_alias_fixed ON model_alias (model_version_id) WHERE fixed = 1;
 CREATE INDEX model_alias_by_version ON model_alias (model_version_id);
 
--- What a file's bytes were when they were last hashed; true as long as all else is.
+-- What files' bytes were when they were last hashed; true as long as all else is. The
+-- files of a directory, or one file: `names` with a / between, `stats` four int64 each
+-- (size, mtime_ns, ctime_ns, inode), `digests` 32 bytes each.
 CREATE TABLE stat_cache (
-    path     TEXT PRIMARY KEY,
-    size     INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
-    inode    INTEGER NOT NULL,
-    digest   TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
+    place   TEXT PRIMARY KEY,
+    names   TEXT NOT NULL,
+    stats   BLOB NOT NULL,
+    digests BLOB NOT NULL
+) STRICT;
 """
