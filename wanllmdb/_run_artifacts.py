@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wanllmdb import _names
 from wanllmdb._run_facts import RunFacts
@@ -46,7 +46,7 @@ class RunArtifacts(RunFacts):
         Args:
             artifact_or_path: A draft; or a file, a directory or a reference
                 (``s3://...``) that becomes one. A version is noted as made by this run,
-                too.
+                too, and what was changed of its handle is saved.
             name: Of what a path becomes; default ``run-ID-FILENAME``.
             type: Its type; default ``unspecified``.
             aliases: Names that shall be this version's; ``latest`` and ``vN`` follow
@@ -64,15 +64,13 @@ class RunArtifacts(RunFacts):
         """
         artifact = self._as_artifact(artifact_or_path, name, type)
         given, more = _listed(aliases), _listed(tags)
-        if artifact.is_draft:
-            artifact.tags += [tag for tag in more if tag not in artifact.tags]
+        artifact.tags += [tag for tag in more if tag not in artifact.tags]
         if self._store is None:  # mode "disabled": nothing is kept
             return artifact
         if artifact.is_draft:
             artifact._commit(self._store, self.project, given, self._record)
         else:
-            store = self._here(artifact)
-            artifact._connect(store, self._record, "output", given, more)
+            artifact._made_by(self._here(artifact), self._record, given)
         return artifact
 
     def use_artifact(
@@ -92,29 +90,60 @@ class RunArtifacts(RunFacts):
                 draft.
             type: Refuse another type than this.
             aliases: Names that shall be the version's from now on.
-            version: ``vN`` or N, instead of a suffix.
-            alias: An alias, instead of a suffix.
+            version: ``vN``, ``N`` or N, instead of a suffix.
+            alias: An alias, instead of a suffix; beside `version` it must name that.
             use_as: Accepted as W&B has it; without effect.
 
         Raises:
             ArtifactNotFoundError: there is none of that name.
             VersionNotFoundError: it has no such version.
-            InvalidInputError: it is of another type.
+            InvalidInputError: it is of another type, or two versions are named.
         """
         del use_as
-        from wanllmdb._artifacts import Artifact
-
-        if isinstance(artifact_or_name, Artifact):
-            artifact = artifact_or_name
-            if artifact.is_draft:
-                self.log_artifact(artifact, aliases=aliases)
-        else:
-            path = _with_selector(artifact_or_name, version, alias)
-            artifact = self._find(path, type)
+        artifact = self._chosen(artifact_or_name, type, version, alias)
+        if artifact.is_draft:
+            self.log_artifact(artifact, aliases=aliases)
         if self._store is not None:
             given = _listed(aliases)
-            artifact._connect(self._here(artifact), self._record, "input", given)
+            artifact._read_by(self._here(artifact), self._record, given)
         return artifact
+
+    def _chosen(
+        self,
+        given: Artifact | str,
+        type: str | None,
+        version: str | int | None,
+        alias: str | None,
+    ) -> Artifact:
+        """What `use_artifact` is asked for, in one way or in several."""
+        from wanllmdb._artifacts import Artifact
+
+        wanted = [s for s in (_number(version), alias) if s is not None]
+        if isinstance(given, Artifact):
+            artifact = given
+            _refuse_type(artifact, type)
+            others = self._named_by(artifact, wanted)
+        else:
+            paths = [f"{_without_selector(given, s)}:{s}" for s in wanted] or [given]
+            artifact, *others = [self._find(path, type) for path in paths]
+        for other in others:
+            if other.id != artifact.id:
+                raise InvalidInputError(
+                    f"Two versions are asked for: {artifact.qualified_name} and"
+                    f" {other.qualified_name}.",
+                    hint="Give one of version and alias.",
+                )
+        return artifact
+
+    def _named_by(self, artifact: Artifact, selectors: Sequence[str]) -> list[Artifact]:
+        """The versions of a handle's artifact that selectors name."""
+        if selectors and artifact.is_draft:
+            raise InvalidInputError(
+                f"{artifact.name!r} is a draft, and no version {selectors[0]!r}.",
+                hint="Leave version and alias out, or give the artifact's name.",
+            )
+        base = artifact.qualified_name.partition(":")[0]
+        return [self._find(f"{base}:{selector}") for selector in selectors]
 
     def logged_artifacts(self) -> list[Artifact]:
         """The versions that this run made, in that order."""
@@ -284,6 +313,14 @@ class RunArtifacts(RunFacts):
         return self._store
 
 
+def _refuse_type(artifact: Artifact, type: str | None) -> None:
+    if type not in (None, artifact.type):
+        raise InvalidInputError(
+            f"{artifact.qualified_name} is of type {artifact.type!r}, not {type!r}.",
+            hint="Leave the type out, or name its own.",
+        )
+
+
 def _refuse_other(kind: str, path: str) -> None:
     if MODEL not in kind.lower():
         raise InvalidInputError(
@@ -296,15 +333,18 @@ def _listed(given: Sequence[str] | str | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given or ())
 
 
-def _with_selector(name: str, version: str | int | None, alias: str | None) -> str:
-    selector: Any = version if version is not None else alias
-    if selector is None:
-        return name
+def _number(version: str | int | None) -> str | None:
+    """``vN`` of N; a text as it is, where it is that already."""
+    text = None if version is None else str(version)
+    return f"v{text}" if text is not None and text.isdecimal() else text
+
+
+def _without_selector(name: str, selector: str) -> str:
     if ":" in name.rpartition("/")[2]:
         raise InvalidInputError(
             f"{name!r} names a version, and so does {selector!r}.", hint="Give one."
         )
-    return f"{name}:{f'v{selector}' if isinstance(selector, int) else selector}"
+    return name
 
 
 def _last_part(uri: str) -> str:

@@ -20,7 +20,7 @@ class HasAliases(ABC):
     def _committed(self) -> VersionRecord: ...
 
     @abstractmethod
-    def _adopt(self, store: Store, record: VersionRecord) -> None: ...
+    def _follow(self, store: Store, record: VersionRecord) -> None: ...
 
     def add_alias(
         self,
@@ -47,7 +47,7 @@ class HasAliases(ABC):
             store, self._committed(), alias, expected=expected, force=force,
             reason=reason,
         )  # fmt: skip
-        self._adopt(store, moved)
+        self._follow(store, moved)
 
     def remove_alias(
         self,
@@ -68,7 +68,7 @@ class HasAliases(ABC):
             store, self._committed(), alias, expected=expected, force=force,
             reason=reason,
         )  # fmt: skip
-        self._adopt(store, left)
+        self._follow(store, left)
 
     def undo_alias(self, alias: str, *, force: bool = False) -> int | None:
         """Take back the last move of an alias that was not taken back yet.
@@ -82,7 +82,7 @@ class HasAliases(ABC):
         """
         store = self._place()
         number = _versions.undo_alias(store, self._committed(), alias, force=force)
-        self._adopt(store, _versions.read_again(store, self._committed()))
+        self._follow(store, _versions.read_again(store, self._committed()))
         return number
 
     def protect_alias(self, alias: str, *, on: bool = True) -> None:

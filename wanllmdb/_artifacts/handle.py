@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any
 
 from wanllmdb import (
+    _changes,
     _downloads,
     _json,
     _models,
@@ -102,6 +103,20 @@ class Artifact(Draft):
         self._ttl_us = record.ttl_us
         self._store, self._record = store, record
         self._manifest = self._staging = self._origin = None
+
+    def _follow(self, store: Store, record: VersionRecord) -> None:
+        """Be a handle on the version as it is now, with what is not saved yet."""
+        read, said = self._committed(), (self._description, self._ttl_us)
+        before, mine = _json.loads(read.metadata_json), self._metadata
+        tags, names = self._tags, self._aliases
+        self._adopt(store, record)
+        if said[0] != read.description:
+            self._description = said[0]
+        if said[1] != read.ttl_us:
+            self._ttl_us = said[1]
+        self._metadata = _changes.rebased(before, mine, self._metadata)
+        self._tags = _changes.rebased_names(read.tags, tags, record.tags)
+        self._aliases = _changes.rebased_names(read.aliases, names, record.aliases)
 
     def wait(self, timeout: float | None = None) -> Artifact:
         """Return at once: a commit is done when its call returns.
@@ -274,8 +289,8 @@ class Artifact(Draft):
             ArtifactStateError: it is a draft; `Run.log_artifact` commits it.
             AliasConflictError: an alias that was moved is protected.
         """
-        record, store = self._committed(), self._place()
-        self._adopt(store, _versions.say(store, record, self._said(), self._aliases))
+        store = self._place()
+        self._adopt(store, _versions.say(store, self._edits()))
 
     def delete(self, delete_aliases: bool = False, force: bool = False) -> None:
         """Move the version to the trash.
@@ -367,19 +382,21 @@ class Artifact(Draft):
             )
             self._adopt(store, _versions.commit(store, project, draft, run))
 
-    def _connect(
-        self,
-        store: Store,
-        run: RunRecord,
-        direction: str,
-        aliases: Sequence[str],
-        tags: Sequence[str] = (),
-    ) -> None:
-        """Note that a run made this version, or reads it."""
-        record = self._committed()
+    def _edits(self) -> _versions.Edits:
+        return _versions.Edits(self._committed(), self._said(), self._aliases)
+
+    def _made_by(self, store: Store, run: RunRecord, aliases: Sequence[str]) -> None:
+        """Note that a run made this version, too; what was not saved yet is."""
+        edits = self._edits()
         self._adopt(
-            store, _versions.connect(store, record, run, direction, aliases, tags)
+            store,
+            _versions.connect(store, edits.read, run, "output", aliases, edits),
         )
+
+    def _read_by(self, store: Store, run: RunRecord, aliases: Sequence[str]) -> None:
+        """Note that a run reads this version."""
+        record = self._committed()
+        self._follow(store, _versions.connect(store, record, run, "input", aliases))
 
 
 def metadata_json(metadata: Mapping[str, Any], whose: str) -> str:
