@@ -16,7 +16,6 @@ from wanllmdb._run_facts import RunFacts
 from wanllmdb._store import Store
 from wanllmdb.errors import (
     ArtifactNotFoundError,
-    ArtifactStateError,
     InvalidInputError,
     VersionNotFoundError,
 )
@@ -63,11 +62,13 @@ class RunArtifacts(RunFacts):
             AliasConflictError: an alias is protected.
         """
         artifact = self._as_artifact(artifact_or_path, name, type)
-        given, more = _listed(aliases), _listed(tags)
-        artifact.tags += [tag for tag in more if tag not in artifact.tags]
-        if self._store is None:  # mode "disabled": nothing is kept
+        given = _listed(aliases)
+        if self._store is None and not artifact.is_draft:  # mode "disabled"
             return artifact
-        if artifact.is_draft:
+        artifact.tags = list(dict.fromkeys([*artifact.tags, *_listed(tags)]))
+        if self._store is None:
+            artifact._vanish(self.project, aliases=given)
+        elif artifact.is_draft:
             artifact._commit(self._store, self.project, given, self._record)
         else:
             artifact._made_by(self._here(artifact), self._record, given)
@@ -192,7 +193,7 @@ class RunArtifacts(RunFacts):
             ModelNotFoundError: the registry has none of that name.
             InvalidInputError: it is no model.
         """
-        artifact = self._find(name)
+        artifact = self._find(name, MODEL if self._store is None else None)
         _refuse_other(artifact.type, artifact.qualified_name)
         self.use_artifact(artifact)
         return artifact.file() if artifact.file_count == 1 else artifact.download()
@@ -288,27 +289,24 @@ class RunArtifacts(RunFacts):
     def _find(self, path: str, type: str | None = None) -> Artifact:
         from wanllmdb import _artifacts
 
-        return _artifacts.find(self._required(), path, self.project, type)
+        if self._store is None:
+            return _artifacts.nowhere(path, type or UNSPECIFIED, self.project)
+        return _artifacts.find(self._store, path, self.project, type)
 
     def _connected(self, direction: str) -> list[Artifact]:
         from wanllmdb import _artifacts
 
-        return _artifacts.of_run(self._required(), self._record, direction)
+        if self._store is None:
+            return []
+        return _artifacts.of_run(self._store, self._record, direction)
 
     def _here(self, artifact: Artifact) -> Store:
         """This run's Store, in which an artifact must be."""
-        store = self._required()
-        if artifact._place().path != store.path:
+        assert self._store is not None
+        if artifact._place().path != self._store.path:
             raise InvalidInputError(
                 f"{artifact.qualified_name} is in another Store.",
                 hint="Log a draft of it: artifact.new_draft().",
-            )
-        return store
-
-    def _required(self) -> Store:
-        if self._store is None:
-            raise ArtifactStateError(
-                'Nothing is stored in mode "disabled".', hint="Use mode local."
             )
         return self._store
 

@@ -265,6 +265,26 @@ class Staging:
                 file.write(text)
 
 
+def hash_files(
+    sources: Sequence[str], told: Callable[[int], None] = lambda size: None
+) -> list[Staged]:
+    """What files hold now, where no byte of them is to be kept.
+
+    Args:
+        sources: Absolute paths of regular files.
+        told: Called with the bytes of each file that is done.
+
+    Raises:
+        InvalidInputError: one cannot be read, or changes while it is.
+    """
+    found = []
+    for source in sources:
+        digest, read, _ = hash_file(Path(source))
+        found.append(Staged(digest, read.size))
+        told(read.size)
+    return found
+
+
 class _Source:
     """A file that is read once, and must stay as it is meanwhile."""
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from wanllmdb import _files, _progress, _stores
+from wanllmdb import _digest, _files, _progress, _stores
 from wanllmdb._artifacts.entries import ArtifactEntry
 from wanllmdb._artifacts.facts import ArtifactFacts
 from wanllmdb._catalog import stat_cache
 from wanllmdb._manifest import Entry, entry_path
 from wanllmdb._scanning import check_file, is_directory, scan
-from wanllmdb._staging import Staged, Staging
+from wanllmdb._staging import Staged, Staging, hash_files
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError, WanllmdbError
-from wanllmdb.types import Digest
+from wanllmdb.types import Digest, Stat
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from wanllmdb._catalog.stat_cache import Known
 
 _POLICIES = ("mutable", "immutable")
 
@@ -29,6 +36,7 @@ class Draft(ArtifactFacts):
     _staging: Staging | None
     _origin: Store | None
     _mutex: tuple[int, RLock]
+    _unkept: bool
 
     def add_file(
         self,
@@ -59,11 +67,12 @@ class Draft(ArtifactFacts):
         with self._adding() as staging:
             check_file(path)
             source = path.absolute()
-            known = (
-                {} if skip_cache
-                else stat_cache.of_file(staging.store.catalog.reader, str(source))
+            (held,) = _taken(
+                staging, [str(source)],
+                lambda reader: (
+                    {} if skip_cache else stat_cache.of_file(reader, str(source))
+                ),
             )  # fmt: skip
-            (held,) = staging.add_files([str(source)], known)
             if is_tmp:
                 head, _, tail = goal.rpartition("/")
                 goal = entry_path(f"{head}/{held.digest[7:27]}.{tail}".lstrip("/"))
@@ -100,14 +109,17 @@ class Draft(ArtifactFacts):
         with self._adding() as staging:
             place = root.absolute()
             found = scan(place, "" if name is None else entry_path(name))
-            known = (
-                {} if skip_cache
-                else stat_cache.below(staging.store.catalog.reader, str(place))
-            )  # fmt: skip
             stats = [file.stat for file in found]
+            sources = [file.source for file in found]
             total = sum(one.size for one in stats)
             with _progress.shown(f"adding {root}", total) as told:
-                held = staging.add_files([f.source for f in found], known, stats, told)
+                held = _taken(
+                    staging, sources,
+                    lambda reader: (
+                        {} if skip_cache else stat_cache.below(reader, str(place))
+                    ),
+                    stats, told,
+                )  # fmt: skip
             pairs = zip((f.path for f in found), held, strict=True)
             self._put_all(pairs, overwrite=merge)
 
@@ -177,16 +189,21 @@ class Draft(ArtifactFacts):
                 raise InvalidInputError(
                     f"{goal!r} is in the artifact.", hint='Use mode "w" to replace it.'
                 )
-            draft = staging.new_path()
+            place = None if staging is None else staging.new_path()
         text = None if "b" in mode else encoding or "utf-8"
+        new = _InMemory(text) if place is None else _OnDisk(place, text, self._take)
         try:
-            with draft.open(f"w{'b' if text is None else ''}", encoding=text) as file:
-                yield file  # what is raised meanwhile is the caller's
-            with self._adding() as staging:
-                (held,) = staging.add_files([str(draft)])
-            self._put_all([(goal, held)], overwrite=kind == "w")
+            with new.file:
+                yield new.file  # what is raised meanwhile is the caller's
+            self._put_all([(goal, new.taken())], overwrite=kind == "w")
         finally:
-            draft.unlink(missing_ok=True)
+            if place is not None:
+                place.unlink(missing_ok=True)
+
+    def _take(self, path: Path) -> Staged:
+        """What a file holds that was written for this draft."""
+        with self._adding() as staging:
+            return _taken(staging, [str(path)], lambda _: {})[0]
 
     def remove(self, item: str | os.PathLike[str] | ArtifactEntry) -> None:
         """Remove a path, or all below it, from the draft.
@@ -229,16 +246,23 @@ class Draft(ArtifactFacts):
         )
 
     @contextmanager
-    def _adding(self) -> Iterator[Staging]:
+    def _adding(self) -> Iterator[Staging | None]:
+        """Where bytes are taken to; None in mode "disabled"."""
         with self._alone():
             self._draft()
             staging = self._own_staging()
-        with explained(staging.store):
-            yield staging
+        if staging is None:
+            self._unkept = True
+            yield None
+        else:
+            with explained(staging.store):
+                yield staging
 
-    def _own_staging(self) -> Staging:
+    def _own_staging(self) -> Staging | None:
         """The draft's bytes, where this process can add to them."""
         held = self._staging
+        if held is None and _stores.keep_nothing():
+            return None
         if held is None or held.inherited or held.store.catalog.closed:
             store = _stores.opened()
             with explained(store):
@@ -246,7 +270,6 @@ class Draft(ArtifactFacts):
                     Staging(store) if held is None
                     else held.moved_to(store, self._stored())
                 )  # fmt: skip
-        assert self._staging is not None
         return self._staging
 
     def _alone(self) -> AbstractContextManager[bool]:
@@ -269,6 +292,57 @@ class Draft(ArtifactFacts):
         if origin is not None and origin.path != store.path:
             self._staging = self._staging or Staging(store)
             self._staging.copy(self._stored(), origin.blobs.path_of)
+
+
+class _InMemory(io.BytesIO):
+    """A new file of a draft that keeps nothing."""
+
+    def __init__(self, text: str | None) -> None:
+        super().__init__()
+        self.file: IO[Any] = (
+            self if text is None else io.TextIOWrapper(self, encoding=text)
+        )
+        self._data = b""
+
+    def close(self) -> None:
+        if not self.closed:
+            self._data = self.getvalue()
+        super().close()
+
+    def taken(self) -> Staged:
+        return Staged(_digest.of_bytes(self._data), len(self._data))
+
+
+class _OnDisk:
+    """A new file of a draft, where it is written."""
+
+    def __init__(
+        self, path: Path, text: str | None, take: Callable[[Path], Staged]
+    ) -> None:
+        self.file: IO[Any] = path.open(f"w{'b' if text is None else ''}", encoding=text)
+        self.taken = partial(take, path)
+
+
+def _taken(
+    staging: Staging | None,
+    sources: Sequence[str],
+    known: Callable[[sqlite3.Connection], Known],
+    stats: Sequence[Stat] | None = None,
+    told: Callable[[int], None] = lambda size: None,
+) -> list[Staged]:
+    """What files hold now; kept in a draft, unless nothing is.
+
+    Args:
+        staging: Where they are kept; None: nowhere.
+        sources: Absolute paths of regular files.
+        known: What a Catalog knows of files that have not changed.
+        stats: As `Staging.add_files` takes it.
+        told: Called with the bytes of each file that is done.
+    """
+    if staging is None:
+        return hash_files(sources, told)
+    before = known(staging.store.catalog.reader)
+    return staging.add_files(sources, before, stats, told)
 
 
 @contextmanager

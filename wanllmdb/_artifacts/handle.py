@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -19,13 +20,19 @@ from wanllmdb import (
     _values,
     _versions,
 )
+from wanllmdb._artifacts import unstored
 from wanllmdb._artifacts.draft import Draft, explained
 from wanllmdb._artifacts.entries import ArtifactEntry, EntryPath
 from wanllmdb._catalog.schema import METADATA_LIMIT
 from wanllmdb._manifest import Manifest, entry_path
 from wanllmdb._staging import Staging
 from wanllmdb._store import Store
-from wanllmdb.errors import IntegrityError, InvalidInputError
+from wanllmdb.errors import (
+    ArtifactStateError,
+    IntegrityError,
+    InvalidInputError,
+    MissingBlobError,
+)
 from wanllmdb.types import (
     Digest,
     JSONValue,
@@ -83,6 +90,7 @@ class Artifact(Draft):
         self._staging: Staging | None = None
         self._origin: Store | None = None
         self._mutex = os.getpid(), RLock()
+        self._unkept = False
 
     @classmethod
     def _of(cls, store: Store, record: VersionRecord) -> Artifact:
@@ -90,6 +98,7 @@ class Artifact(Draft):
         made = cls.__new__(cls)
         made._staging = None
         made._mutex = os.getpid(), RLock()
+        made._unkept = False
         made._adopt(store, record)
         return made
 
@@ -103,6 +112,20 @@ class Artifact(Draft):
         self._ttl_us = record.ttl_us
         self._store, self._record = store, record
         self._manifest = self._staging = self._origin = None
+
+    def _vanish(
+        self,
+        project: str,
+        selector: str = _names.LATEST,
+        aliases: Sequence[str] = (),
+    ) -> None:
+        """Be a handle on a version that is nowhere, as mode "disabled" has them."""
+        digest = self.digest
+        if self._staging is not None:
+            self._staging.discard()
+        self._staging = self._origin = None
+        self._aliases = list(dict.fromkeys([*self._aliases, *aliases]))
+        self._record = unstored.record(project, self._said(), digest, selector)
 
     def _follow(self, store: Store, record: VersionRecord) -> None:
         """Be a handle on the version as it is now, with what is not saved yet."""
@@ -157,6 +180,8 @@ class Artifact(Draft):
         Raises:
             InvalidInputError: it has none, or several.
         """
+        if self._is_nowhere and not self.file_count:
+            return self.download(root)
         if self.file_count != 1:
             raise InvalidInputError(
                 f"Artifact {self.name} has {self.file_count} files.",
@@ -195,7 +220,7 @@ class Artifact(Draft):
             RemoteError: what a reference points at cannot be read.
         """
         del allow_missing_references, skip_cache, multipart
-        if path_prefix is None:
+        if path_prefix is None or self._is_nowhere:
             return str(self._download(root, None, references=references))
         path = entry_path(path_prefix)
         entry = self._entries.find(path)
@@ -212,8 +237,10 @@ class Artifact(Draft):
         *,
         references: bool = False,
     ) -> Path:
-        record, store = self._committed(), self._place()
         place = Path(os.fspath(root)) if root is not None else self._default_root()
+        if self._is_nowhere:
+            return place
+        record, store = self._committed(), self._place()
         wanted = None if paths is None else set(paths)
         entries = [e for e in self._entries if wanted is None or e.path in wanted]
         total = sum(entry.size or 0 for entry in entries)
@@ -234,6 +261,8 @@ class Artifact(Draft):
             InvalidInputError: the directory is the home, a root, or holds the Store.
         """
         place = Path(os.fspath(root)) if root is not None else self._default_root()
+        if self._is_nowhere:
+            return str(place)
         goal, store = place.resolve(), self._place()
         for kept in (store.path.resolve(), Path.home().resolve()):
             if kept.is_relative_to(goal):
@@ -266,6 +295,8 @@ class Artifact(Draft):
         Raises:
             IntegrityError: bytes are missing, or have changed; the message names them.
         """
+        if self._is_nowhere:
+            return True
         place = None if root is None else Path(os.fspath(root))
         found = list(
             _downloads.problems(
@@ -289,6 +320,8 @@ class Artifact(Draft):
             ArtifactStateError: it is a draft; `Run.log_artifact` commits it.
             AliasConflictError: an alias that was moved is protected.
         """
+        if self._is_nowhere:
+            return
         store = self._place()
         self._adopt(store, _versions.say(store, self._edits()))
 
@@ -302,6 +335,8 @@ class Artifact(Draft):
         Raises:
             VersionInUseError: it has aliases, is a model's, or a live run reads it.
         """
+        if self._is_nowhere:
+            return
         _versions.delete(
             self._place(), self._committed(),
             delete_aliases=delete_aliases, force=force,
@@ -328,7 +363,8 @@ class Artifact(Draft):
         given = [aliases] if isinstance(aliases, str) else aliases or ()
         said = _models.linked_as(given, NewModelVersion())
         model = _names.model_of(target_path)
-        _models.link(self._place(), self._committed(), model, said)
+        if not self._is_nowhere:
+            _models.link(self._place(), self._committed(), model, said)
         return self
 
     def unlink(self, target_path: str | None = None, force: bool = False) -> None:
@@ -343,6 +379,8 @@ class Artifact(Draft):
             VersionInUseError: it is in production, and force is not given.
         """
         model = None if target_path is None else _names.model_of(target_path)
+        if self._is_nowhere:
+            return
         _models.unlink_version(self._place(), self._committed(), model, force=force)
 
     def new_draft(self) -> Artifact:
@@ -351,6 +389,7 @@ class Artifact(Draft):
             self._name, self._type, self._description, self._metadata, self._tags
         )
         made._manifest, made._origin = Manifest(self._entries), self._store
+        made._unkept = self._unkept
         if self._staging is not None:
             made._staging = Staging(self._staging.store)
             made._staging.copy(self._stored(), self._staging.path_of)
@@ -380,7 +419,23 @@ class Artifact(Draft):
             draft = _versions.Draft(
                 self._said(), self._entries, self._staging, [*self._aliases, *aliases]
             )
-            self._adopt(store, _versions.commit(store, project, draft, run))
+            with self._bytes_there():
+                self._adopt(store, _versions.commit(store, project, draft, run))
+
+    @contextmanager
+    def _bytes_there(self) -> Iterator[None]:
+        """Say it where bytes are missing because they were not to be kept."""
+        try:
+            yield
+        except MissingBlobError as error:
+            if not self._unkept:
+                raise
+            raise ArtifactStateError(
+                f'Artifact {self._name!r} was made in mode "disabled", which keeps no'
+                " bytes.",
+                hint="Add its files again while a run is recorded.",
+                artifact=self._name,
+            ) from error
 
     def _edits(self) -> _versions.Edits:
         return _versions.Edits(self._committed(), self._said(), self._aliases)
