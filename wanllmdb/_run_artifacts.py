@@ -22,6 +22,8 @@ from wanllmdb.errors import (
 
 if TYPE_CHECKING:
     from wanllmdb._artifacts import Artifact
+    from wanllmdb._joint import Adder
+    from wanllmdb._liveness import OpenStream
 
 UNSPECIFIED = "unspecified"
 """The type of files that are logged without one, as W&B has it."""
@@ -31,6 +33,8 @@ MODEL = "model"
 
 class RunArtifacts(RunFacts):
     """A run, as far as its artifacts are concerned."""
+
+    _stream: OpenStream | None
 
     def log_artifact(
         self,
@@ -73,6 +77,90 @@ class RunArtifacts(RunFacts):
         else:
             artifact._made_by(self._here(artifact), self._record, given)
         return artifact
+
+    def upsert_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Add to a version that several processes make; durable on return.
+
+        It is committed by `finish_artifact`. What was added stays, whatever becomes of
+        its process: while a run of the group lives, and for 30 days.
+
+        Args:
+            artifact_or_path: As `log_artifact` takes it, but for a version.
+            name: As `log_artifact` takes it.
+            type: As `log_artifact` takes it.
+            aliases: Names that shall be the version's.
+            distributed_id: What all that add to it have in common; default the run's
+                group, without one the run, for its ranks.
+
+        Returns:
+            The artifact, which is a draft still. More can be added to it, and that be
+            added again: what a writer adds takes the place of what it added before.
+
+        Raises:
+            ConflictError: somebody else added other content under one of its paths, or
+                the artifact of the name has another type. Nothing was added.
+            InvalidInputError: the path or the reference cannot be added.
+            ArtifactStateError: it is a version.
+        """
+        artifact = self._as_artifact(artifact_or_path, name, type)
+        adder = self._adder(distributed_id)
+        if self._store is None:
+            artifact._added = True
+        else:
+            artifact._add_jointly(self._store, adder, _listed(aliases))
+        return artifact
+
+    def finish_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Commit what was added by `upsert_artifact`, and this, as one version.
+
+        What is added afterwards under the same id is of the next version. Finished
+        again with an empty draft, while nothing was added, it is the same version.
+
+        Args:
+            artifact_or_path: As `upsert_artifact` takes it; a draft may be empty. A
+                version is logged as it is.
+            name: As `log_artifact` takes it.
+            type: As `log_artifact` takes it.
+            aliases: Names that shall be the version's.
+            distributed_id: As `upsert_artifact` takes it.
+
+        Returns:
+            The artifact, which is a version now: durable, and made by each run that
+            added to it. Of metadata that several gave the last value of a key counts.
+
+        Raises:
+            ConflictError: as `upsert_artifact`; what others added stays.
+            ArtifactStateError: the draft is empty, and nothing was ever added.
+            AliasConflictError: an alias is protected.
+        """
+        artifact = self._as_artifact(artifact_or_path, name, type)
+        adder = self._adder(distributed_id)
+        if self._store is None or not artifact.is_draft:
+            return self.log_artifact(artifact, aliases=aliases)
+        artifact._finish_jointly(self._store, adder, _listed(aliases))
+        return artifact
+
+    def _adder(self, distributed_id: str | None) -> Adder:
+        from wanllmdb._joint import Adder
+
+        stream = self._stream
+        writer = f"child {os.getpid()}" if stream is None else stream.identity.writer
+        shared = distributed_id or self.group or self.id
+        return Adder(self._record, writer, _names.text(shared, "distributed_id"))
 
     def use_artifact(
         self,

@@ -52,6 +52,9 @@ from wanllmdb.types import (
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
+
+    Settle = Callable[[sqlite3.Connection, VersionRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,11 @@ class Draft:
 
 @operation("commit artifact")
 def commit(
-    store: Store, project: str, draft: Draft, run: RunRecord | None = None
+    store: Store,
+    project: str,
+    draft: Draft,
+    run: RunRecord | None = None,
+    settle: Settle | None = None,
 ) -> VersionRecord:
     """Make a draft a version; durable on return, and nothing is there before.
 
@@ -85,16 +92,18 @@ def commit(
         project: The project's name.
         draft: What.
         run: The run that made it.
+        settle: Called with the version in the same transaction; where it raises,
+            nothing was committed.
 
     Raises:
         ConflictError: the artifact has another type.
         AliasConflictError: an alias is protected.
         MissingBlobError: bytes that were there when they were added are gone.
     """
-    names = _given_aliases(draft.aliases)
+    names = given_aliases(draft.aliases)
     manifest = draft.manifest.encode()
     with store.sweeper.gc_kept_out():
-        digest = _keep_bytes(store, project, draft, manifest)
+        digest = keep_bytes(store, project, draft, manifest)
         new = replace(draft.new, digest=digest)
         with store.catalog.transaction(durable=True) as connection:
             key = artifacts.ensure(
@@ -114,15 +123,21 @@ def commit(
                 artifacts.add_edge(connection, pk, run.pk, "output")
             for alias in names:
                 aliases.put(connection, version, alias)
+            if settle is not None:
+                settle(connection, version)
             version = artifacts.read(connection, pk)
-    _remember(store, draft.staging)
+    remember(store, draft.staging)
     _warn_of_derived(draft.aliases, version)
     _observers.notify("artifact", version, store.debug.survived)
     return version
 
 
-def _keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Digest:
-    """Make every byte of a draft durable, or say which entry's are gone."""
+def keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Digest:
+    """Make every byte of a draft durable, and its manifest; the manifest's digest.
+
+    Raises:
+        MissingBlobError: an entry's bytes are gone.
+    """
     needed = {e.digest: e for e in draft.manifest if e.uri is None and e.digest}
     staged = {} if draft.staging is None else draft.staging.new
     new = {digest: staged[digest] for digest in needed if digest in staged}
@@ -161,7 +176,12 @@ def _taken_over(newest: VersionRecord, new: NewVersion) -> NewVersion:
     )
 
 
-def _given_aliases(given: Sequence[str]) -> list[str]:
+def given_aliases(given: Sequence[str]) -> list[str]:
+    """The names among these that are aliases; the others follow from the numbers.
+
+    Raises:
+        InvalidNameError: one is no alias.
+    """
     return [_names.alias(name) for name in given if not _names.is_derived(name)]
 
 
@@ -172,8 +192,8 @@ def _warn_of_derived(given: Sequence[str], version: VersionRecord) -> None:
             _voice.warn(f"{name!r} is no alias: {version.name} got v{version.number}.")
 
 
-def _remember(store: Store, staging: Staging | None) -> None:
-    """Keep what was hashed, so that unchanged files are not read again."""
+def remember(store: Store, staging: Staging | None) -> None:
+    """Drop a draft's bytes, which are blobs now; what was hashed is not read again."""
     if staging is None:
         return
     try:
@@ -241,7 +261,7 @@ def connect(
         StateError: the version is in the trash.
         AliasConflictError: an alias is protected.
     """
-    names = _given_aliases(given)
+    names = given_aliases(given)
     with store.catalog.transaction(durable=True) as connection:
         now = _alive(artifacts.read(connection, version.pk))
         if edits is not None:

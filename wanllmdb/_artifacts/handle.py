@@ -13,6 +13,7 @@ from typing import Any
 from wanllmdb import (
     _changes,
     _downloads,
+    _joint,
     _json,
     _models,
     _names,
@@ -90,7 +91,7 @@ class Artifact(Draft):
         self._staging: Staging | None = None
         self._origin: Store | None = None
         self._mutex = os.getpid(), RLock()
-        self._unkept = False
+        self._unkept = self._added = False
 
     @classmethod
     def _of(cls, store: Store, record: VersionRecord) -> Artifact:
@@ -98,7 +99,7 @@ class Artifact(Draft):
         made = cls.__new__(cls)
         made._staging = None
         made._mutex = os.getpid(), RLock()
-        made._unkept = False
+        made._unkept = made._added = False
         made._adopt(store, record)
         return made
 
@@ -142,13 +143,14 @@ class Artifact(Draft):
         self._aliases = _changes.rebased_names(read.aliases, names, record.aliases)
 
     def wait(self, timeout: float | None = None) -> Artifact:
-        """Return at once: a commit is done when its call returns.
+        """Return at once: a commit is done when its call returns, and so is an upsert.
 
         Raises:
-            ArtifactStateError: it is a draft.
+            ArtifactStateError: it is a draft, and was not added to a joint one.
         """
         del timeout
-        self._committed()
+        if not self._added:
+            self._committed()
         return self
 
     def get_path(self, name: str | os.PathLike[str]) -> EntryPath:
@@ -413,14 +415,34 @@ class Artifact(Draft):
         run: RunRecord | None = None,
     ) -> None:
         """Make the draft a version, and this a handle on it."""
+        with self._alone(), explained(store), self._bytes_there():
+            draft = self._to_commit(store, aliases)
+            self._adopt(store, _versions.commit(store, project, draft, run))
+
+    def _add_jointly(
+        self, store: Store, adder: _joint.Adder, aliases: Sequence[str]
+    ) -> None:
+        """Add the draft's content to a joint draft; it stays a draft."""
         with self._alone(), explained(store):
-            self._draft()
-            self._bring_to(store)
-            draft = _versions.Draft(
-                self._said(), self._entries, self._staging, [*self._aliases, *aliases]
-            )
             with self._bytes_there():
-                self._adopt(store, _versions.commit(store, project, draft, run))
+                _joint.add(store, self._to_commit(store, aliases), adder)
+            # Its bytes are blobs now, of that Store.
+            self._staging, self._origin, self._added = None, store, True
+
+    def _finish_jointly(
+        self, store: Store, adder: _joint.Adder, aliases: Sequence[str]
+    ) -> None:
+        """Make a joint draft a version, and this a handle on it."""
+        with self._alone(), explained(store), self._bytes_there():
+            draft = self._to_commit(store, aliases)
+            self._adopt(store, _joint.finish(store, draft, adder))
+
+    def _to_commit(self, store: Store, aliases: Sequence[str]) -> _versions.Draft:
+        self._draft()
+        self._bring_to(store)
+        return _versions.Draft(
+            self._said(), self._entries, self._staging, [*self._aliases, *aliases]
+        )
 
     @contextmanager
     def _bytes_there(self) -> Iterator[None]:

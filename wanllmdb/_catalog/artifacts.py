@@ -50,6 +50,14 @@ def uid_of(project_uid: str, name: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def uid(connection: sqlite3.Connection, artifact: int) -> str:
+    """An artifact's uid, by its key."""
+    (found,) = connection.execute(
+        "SELECT uid FROM artifact WHERE id = ?", (artifact,)
+    ).fetchone()
+    return str(found)
+
+
 def ensure(
     connection: sqlite3.Connection,
     project: int,
@@ -197,7 +205,22 @@ def read(connection: sqlite3.Connection, pk: int) -> VersionRecord:
     Raises:
         VersionNotFoundError: it was purged.
     """
-    row = connection.execute(f"{_READ} WHERE version.id = ?", (pk,)).fetchone()
+    return _read_one(connection, "version.id = ?", pk)
+
+
+def with_uid(connection: sqlite3.Connection, uid: str) -> VersionRecord:
+    """A version by its uid; as `read`.
+
+    Raises:
+        VersionNotFoundError: it was purged.
+    """
+    return _read_one(connection, "version.uid = ?", uid)
+
+
+def _read_one(
+    connection: sqlite3.Connection, condition: str, value: int | str
+) -> VersionRecord:
+    row = connection.execute(f"{_READ} WHERE {condition}", (value,)).fetchone()
     if row is None:
         raise VersionNotFoundError("This version is gone.", hint="It was purged.")
     return _version(row)
