@@ -2,7 +2,8 @@
 
 ``tmp/draft-<token>/`` holds each new content once, under its digest; `held` names the
 blobs that were there already. Its lock says that its owner lives: gc takes neither.
-Bytes are hashed as they were copied, so what changes afterwards changes nothing.
+Bytes are hashed as they were copied, so what changes afterwards changes nothing. Where
+the caller promises that a file will not change, it is a hard link instead.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Staging:
             raise
         self._new: dict[Digest, Path] = {}
         self._hashed: list[tuple[str, Stat, Digest]] = []
+        self._linked: set[str] = set()
         self._mutex = Lock()
         self._pid = os.getpid()
         self.discard = weakref.finalize(
@@ -86,7 +88,10 @@ class Staging:
     @property
     def hashed(self) -> Sequence[tuple[str, Stat, Digest]]:
         """Files whose stat stands for their bytes from now on."""
-        return self._hashed
+        return [
+            (path, _renamed(path, before) if path in self._linked else before, digest)
+            for path, before, digest in self._hashed
+        ]
 
     def path_of(self, digest: Digest) -> Path:
         """Where the bytes of a staged content are now."""
@@ -131,6 +136,8 @@ class Staging:
         known: Known | None = None,
         stats: Sequence[Stat] | None = None,
         told: Callable[[int], None] = lambda size: None,
+        *,
+        link: bool = False,
     ) -> list[Staged]:
         """Keep what files hold now.
 
@@ -139,6 +146,8 @@ class Staging:
             known: What was hashed before: a file that is as it was then is not read.
             stats: What the system says of each now, where the caller has just asked.
             told: Called with the bytes of each file that is done.
+            link: They will not change: keep hard links of them, where the filesystem
+                gives them.
 
         Returns:
             What each held, in their order.
@@ -152,6 +161,8 @@ class Staging:
             large = []
             for index, source in enumerate(sources):
                 done = found[index]
+                if done is None and link:
+                    done = found[index] = self._add_linked(source, held)
                 if done is None:
                     done = found[index] = self._add_small(source, held)
                 if done is None:
@@ -200,6 +211,25 @@ class Staging:
             return found
         gone = wanted.keys() - present
         return [None if s is None or s.digest in gone else s for s in found]
+
+    def _add_linked(self, path: str, held: list[Digest]) -> Staged | None:
+        """Keep a hard link of a file; None where there can be none."""
+        with _Source(path) as source:
+            digest = source.hashed()
+            self._note(source, digest)
+            staged = Staged(digest, source.size)
+            with self._mutex:
+                if digest in self._new:
+                    return staged
+                if self._store.blobs.present({digest: source.size}):
+                    held.append(digest)
+                    return staged
+                goal = self._directory / _digest.hex_of(digest)
+                if not source.link_to(goal):
+                    return None
+                self._new[digest] = goal
+                self._linked.add(path)
+        return staged
 
     def _add_small(self, path: str, held: list[Digest]) -> Staged | None:
         """Read a file whole; None if it is large."""
@@ -344,6 +374,30 @@ class _Source:
         os.lseek(self.fd, done + len(data), os.SEEK_SET)
         return len(data)
 
+    def hashed(self) -> Digest:
+        """The digest of the bytes."""
+        import hashlib
+
+        try:
+            with os.fdopen(os.dup(self.fd), "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return Digest(_digest.PREFIX + digest)
+
+    def link_to(self, goal: Path) -> bool:
+        """Give the file another name; False where that cannot be."""
+        try:
+            # Of the file itself: Linux would link a symbolic link.
+            os.link(os.path.realpath(self.path), goal)
+        except OSError:  # another filesystem, another owner, too many of them
+            return False
+        made, mine = goal.lstat(), os.fstat(self.fd)
+        if (made.st_dev, made.st_ino) != (mine.st_dev, mine.st_ino):
+            goal.unlink()  # another file took its place just then
+            return False
+        return True
+
     def check(self) -> None:
         """Refuse a file that is not as it was when it was opened."""
         if Stat.of(os.fstat(self.fd)) != self.stat:
@@ -360,16 +414,20 @@ class _Source:
 
 def hash_file(path: Path) -> tuple[Digest, Stat, bool]:
     """A file's digest, its stat, and whether that stands for the bytes from now on."""
-    import hashlib
-
     with _Source(str(path)) as source:
-        try:
-            with os.fdopen(os.dup(source.fd), "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _unreadable(str(path), error) from error
+        digest = source.hashed()
         source.check()
-        return Digest(_digest.PREFIX + digest), source.stat, source.settled()
+        return digest, source.stat, source.settled()
+
+
+def _renamed(path: str, before: Stat) -> Stat:
+    """What the system says of a file whose link was moved: its ctime is another one."""
+    try:
+        now = Stat.of(os.stat(path))  # noqa: PTH116 - thousands of them
+    except OSError:
+        return before
+    same = now._replace(ctime_ns=before.ctime_ns) == before
+    return now if same else before
 
 
 def _stat(path: str) -> Stat:

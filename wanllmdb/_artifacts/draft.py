@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from wanllmdb._catalog.stat_cache import Known
 
-_POLICIES = ("mutable", "immutable")
+IMMUTABLE = "immutable"
+_POLICIES = ("mutable", IMMUTABLE)
 
 
 class Draft(ArtifactFacts):
@@ -54,7 +55,11 @@ class Draft(ArtifactFacts):
             name: Its path in the artifact; default the file's name.
             is_tmp: The file's name is a passing one: it is put behind its digest.
             skip_cache: Read the file even where its stat says that it is unchanged.
-            policy: Accepted as W&B has it: bytes are always taken at the call.
+            policy: ``immutable``: the caller promises that the file will never change
+                in place, and where it lies on the Store's filesystem its bytes are
+                shared with it by a hard link, not copied. Kept or not, nobody checks
+                that: a change is one of all versions that hold the bytes, and found
+                by `verify` alone. The file may be removed or replaced by another.
             overwrite: Take the place of other content of the same path.
 
         Raises:
@@ -72,6 +77,7 @@ class Draft(ArtifactFacts):
                 lambda reader: (
                     {} if skip_cache else stat_cache.of_file(reader, str(source))
                 ),
+                link=policy == IMMUTABLE,
             )  # fmt: skip
             if is_tmp:
                 head, _, tail = goal.rpartition("/")
@@ -95,7 +101,7 @@ class Draft(ArtifactFacts):
                 directories, but for loops; empty directories and Stores are left out.
             name: The path in the artifact that it becomes; default the root.
             skip_cache: Read all files, also those whose stat says unchanged.
-            policy: Accepted as W&B has it.
+            policy: As `add_file` takes it, for every file.
             merge: Take the place of other content of the same paths.
 
         Raises:
@@ -118,7 +124,7 @@ class Draft(ArtifactFacts):
                     lambda reader: (
                         {} if skip_cache else stat_cache.below(reader, str(place))
                     ),
-                    stats, told,
+                    stats, told, link=policy == IMMUTABLE,
                 )  # fmt: skip
             pairs = zip((f.path for f in found), held, strict=True)
             self._put_all(pairs, overwrite=merge)
@@ -329,6 +335,8 @@ def _taken(
     known: Callable[[sqlite3.Connection], Known],
     stats: Sequence[Stat] | None = None,
     told: Callable[[int], None] = lambda size: None,
+    *,
+    link: bool = False,
 ) -> list[Staged]:
     """What files hold now; kept in a draft, unless nothing is.
 
@@ -338,11 +346,12 @@ def _taken(
         known: What a Catalog knows of files that have not changed.
         stats: As `Staging.add_files` takes it.
         told: Called with the bytes of each file that is done.
+        link: As `Staging.add_files` takes it.
     """
     if staging is None:
         return hash_files(sources, told)
     before = known(staging.store.catalog.reader)
-    return staging.add_files(sources, before, stats, told)
+    return staging.add_files(sources, before, stats, told, link=link)
 
 
 @contextmanager
