@@ -348,6 +348,7 @@ def _explained() -> Iterator[None]:
 
 def _open(location: Location, settings: _settings.Settings) -> Store:
     store = _stores.opened(location)
+    store.budget.follow(settings["disk_budget"])
     if str(location.path) not in process.said:
         process.said.add(str(location.path))
         _known.remember(location.path)

@@ -20,6 +20,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from wanllmdb import _digest, _files, _ids, _locks
+from wanllmdb._budget import Room
 from wanllmdb._catalog.stat_cache import Known
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError
@@ -64,6 +65,9 @@ class Staging:
         self._new: dict[Digest, Path] = {}
         self._hashed: list[tuple[str, Stat, Digest]] = []
         self._linked: set[str] = set()
+        self._room: Room | None = None
+        self._counted = False
+        self._new_size = 0
         self._mutex = Lock()
         self._pid = os.getpid()
         self.discard = weakref.finalize(
@@ -158,6 +162,7 @@ class Staging:
         with self._store.sweeper.gc_kept_out():  # until what is held is named
             held: list[Digest] = []
             found = self._unchanged(sources, known or {}, stats, held)
+            self._make_room([s for s, d in zip(sources, found, strict=True) if not d])
             large = []
             for index, source in enumerate(sources):
                 done = found[index]
@@ -175,6 +180,31 @@ class Staging:
                 told(done.size)
             self._hold(held)
         return [done for done in found if done is not None]
+
+    def _make_room(self, sources: Sequence[str]) -> None:
+        """Refuse files of which more is new than the disk budget has room for.
+
+        The Store is counted once for a draft; of bytes that are there already only the
+        files that would not fit otherwise are read twice.
+        """
+        with self._mutex:
+            if not self._counted:
+                self._room, self._counted = self._store.budget.room(), True
+            room = self._room
+            if room is None:
+                return
+            size = sum(_stat(source).size for source in sources)
+            left = room.left - self._new_size
+            if size > left:
+                size = self._new_bytes(hash_files(sources))
+            if size > left:
+                what = sources[0] if len(sources) == 1 else f"{len(sources)} new files"
+                raise room.refusal(size, left, what)
+
+    def _new_bytes(self, found: Iterable[Staged]) -> int:
+        wanted = {s.digest: s.size for s in found if s.digest not in self._new}
+        held = self._store.blobs.present(wanted)
+        return sum(size for digest, size in wanted.items() if digest not in held)
 
     def _add_all(
         self, sources: Sequence[str], large: Sequence[int], held: list[Digest]
@@ -227,7 +257,7 @@ class Staging:
                 goal = self._directory / _digest.hex_of(digest)
                 if not source.link_to(goal):
                     return None
-                self._new[digest] = goal
+                self._put(digest, goal, source.size)
                 self._linked.add(path)
         return staged
 
@@ -257,7 +287,7 @@ class Staging:
                     return Staged(digest, size)
                 goal = self._directory / _digest.hex_of(digest)
                 draft.rename(goal)
-                self._new[digest] = goal
+                self._put(digest, goal, size)
             return Staged(digest, size)
         finally:
             draft.unlink(missing_ok=True)
@@ -285,7 +315,11 @@ class Staging:
                 raise
             finally:
                 os.close(fd)
-            self._new[digest] = goal
+            self._put(digest, goal, len(data))
+
+    def _put(self, digest: Digest, goal: Path, size: int) -> None:
+        self._new[digest] = goal
+        self._new_size += size
 
     def _hold(self, digests: Iterable[Digest]) -> None:
         """Name blobs that this draft needs, so that gc leaves them."""

@@ -65,6 +65,7 @@ class Draft(ArtifactFacts):
         Raises:
             InvalidInputError: it cannot be read, is no regular file, or its path is
                 taken by other content.
+            DiskBudgetError: the setting disk_budget leaves no room for it.
         """
         _check_policy(policy)
         path = Path(os.fspath(local_path))
@@ -107,6 +108,8 @@ class Draft(ArtifactFacts):
         Raises:
             InvalidInputError: something in it cannot be added. All that cannot are
                 named, and nothing was added.
+            DiskBudgetError: the setting disk_budget leaves no room for it; nothing was
+                copied.
         """
         _check_policy(policy)
         root = Path(os.fspath(local_path))
