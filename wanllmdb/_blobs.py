@@ -85,18 +85,27 @@ class Blobs:
         """Make a blob young again, for gc; out of the trash, if it is there.
 
         Returns:
-            False if there is no such blob.
+            False if there is no such blob; or where it is somebody's file too, whose
+            times are theirs.
         """
         path = self.path_of(digest)
         try:
-            os.utime(path)
-        except FileNotFoundError:
-            try:
-                (self._trash / path.name).rename(path)
-            except FileNotFoundError:
+            if _is_linked(path):
                 return False
             os.utime(path)
-            _files.fsync_dir(path.parent)
+        except FileNotFoundError:
+            return self._taken_back(path) and not _is_linked(path)
+        return True
+
+    def _taken_back(self, path: Path) -> bool:
+        """Whether a blob was in the trash, and is in its place again."""
+        try:
+            (self._trash / path.name).rename(path)
+        except FileNotFoundError:
+            return False
+        if not _is_linked(path):
+            os.utime(path)
+        _files.fsync_dir(path.parent)
         return True
 
     def present(self, sizes: Mapping[Digest, int | None]) -> set[Digest]:
@@ -137,7 +146,8 @@ class Blobs:
         trashed = set(os.listdir(self._trash)) if self._trash.exists() else set()  # noqa: PTH208
         return {
             digest for digest in digests
-            if _digest.hex_of(digest) in trashed and self.touch(digest)
+            if _digest.hex_of(digest) in trashed
+            and self._taken_back(self.path_of(digest))
         }  # fmt: skip
 
     def _has(self, digest: Digest, size: int | None) -> bool:
@@ -187,12 +197,13 @@ class Blobs:
         Raises:
             MissingBlobError: it is not there.
         """
+        path = self.path_of(digest)
         for _ in range(2):
             try:
-                return self.path_of(digest).open("rb")
+                return path.open("rb")
             except FileNotFoundError:
                 # A gc moves what was just named for a moment, and then back.
-                if not self.touch(digest):
+                if not self._taken_back(path) and not path.exists():
                     break
         raise MissingBlobError(
             f"The blob {digest} is missing.",
@@ -215,6 +226,11 @@ class Blobs:
                 digest=digest,
             )
         return data
+
+
+def _is_linked(path: Path) -> bool:
+    """Whether a blob is a hard link of a file elsewhere, as `Staging` makes them."""
+    return path.stat().st_nlink > 1
 
 
 def _copy(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from wanllmdb import _clock, _files, _ids
+from wanllmdb import _changes, _clock, _files, _ids
 from wanllmdb._catalog import events, projects, runs, sealed
 from wanllmdb._liveness import being_written
 from wanllmdb._metrics.summary import DELETED
@@ -39,7 +39,7 @@ def change_config(
         after = {**before, **new}
         for key in removed:
             after.pop(key, None)
-        changed = [k for k in {**before, **after} if _differ(before, after, k)]
+        changed = _changes.keys(before, after)
         if changed:
             store.data.write_json(connection, pk, "config", after)
             events.record(
@@ -50,13 +50,6 @@ def change_config(
             names = [f"config.{key}" for key in changed]
             events.touch_fields(connection, "run", record.uid, names)
     return after
-
-
-def _differ(
-    before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], key: str
-) -> bool:
-    # repr tells 1 from 1.0 and True, and finds NaN equal to NaN.
-    return (key in before) != (key in after) or repr(before[key]) != repr(after[key])
 
 
 @operation("edit summary")

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,23 @@ def save(path: Path, fill: Callable[[Path], Any]) -> None:
         raise InvalidInputError(
             f"{path} cannot be written: {reason}.", hint="Name another file."
         ) from error
+
+
+def size_below(directory: Path) -> int:
+    """Bytes of all files below a directory; what is removed meanwhile is left out."""
+    total, waiting = 0, [str(directory)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for item in found:
+                    if item.is_dir(follow_symlinks=False):
+                        waiting.append(item.path)
+                    else:
+                        with suppress(FileNotFoundError):
+                            total += item.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue
+    return total
 
 
 def filesystem_type(path: Path) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wanllmdb import _files, _layout, _locks, _reach, _versions
+from wanllmdb import _files, _joint, _layout, _locks, _reach, _versions
 from wanllmdb._catalog import artifacts, runs, stat_cache
 from wanllmdb._reach import DamagedManifest
 from wanllmdb._store import Store, operation
@@ -66,7 +66,7 @@ def collect(
         store: Where.
         grace: Seconds that what is not needed stays, and again in the trash; at least
             a minute.
-        trash: Seconds that deleted versions stay.
+        trash: Seconds that deleted versions stay, and joint drafts nobody finishes.
         dry_run: Only say what would be done.
 
     Raises:
@@ -198,10 +198,13 @@ class _Sweep:
         """Versions whose time is over, lost directories and files of no part.
 
         Args:
-            before: Seconds since 1970; versions deleted earlier are purged.
+            before: Seconds since 1970; versions deleted earlier are purged, and drafts
+                given up to which nothing was added since.
         """
         self._expire()
         self._purge(before)
+        for _ in range(_joint.drop_unfinished(self._store, int(before * 1e6))):
+            self.done.add("unfinished drafts given up")
         self._remove_lost_logs()
         for _ in range(self._store.sweeper.sweep()):
             self.done.add("replaced files removed")

@@ -67,6 +67,7 @@ def activate(run: Run, *, replace: bool) -> None:
     process.live.append(run)
     if replace:
         process.active = run
+    _tell_mode()
     if not run.disabled:
         os.environ[CHILD_VARIABLE] = run.path
     run._begin()
@@ -92,8 +93,15 @@ def _ended(run: Run, exit_code: int) -> None:
         process.live.remove(run)
     if process.active is run:
         process.active = None
+    _tell_mode()
     if os.environ.get(CHILD_VARIABLE) == run.path:
         del os.environ[CHILD_VARIABLE]
+
+
+def _tell_mode() -> None:
+    """Drafts are added before it is known which run logs them: the current one."""
+    run = process.active or process.newest
+    _stores.follow_mode(disabled=None if run is None else run.disabled)
 
 
 def _hook() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from wanllmdb import _digest
-from wanllmdb._catalog import artifacts, checks, runs
+from wanllmdb._catalog import artifacts, checks, drafts, runs
 from wanllmdb._manifest import Manifest, decode
 from wanllmdb._store import Store
 from wanllmdb.errors import IntegrityError, InvalidInputError
@@ -52,8 +52,16 @@ def of_runs(store: Store) -> Iterator[Use]:
 
 
 def of_versions(store: Store) -> Iterator[Use | DamagedManifest]:
-    """What the versions need, those in the trash included: each manifest once."""
-    for digest, versions in artifacts.manifests(store.catalog.reader).items():
+    """What the versions need, and joint drafts: each manifest once.
+
+    Versions in the trash are included.
+    """
+    found = artifacts.manifests(store.catalog.reader)
+    for additions in drafts.unfinished(store.catalog.reader).values():
+        for added in additions:
+            users = found.setdefault(Digest(added.addition.manifest), [])
+            users.append(f"a draft of {added.addition.adder}")
+    for digest, versions in found.items():
         yield Use(digest, versions[0], "the manifest")
         try:
             manifest = decode(store.blobs.get(digest))

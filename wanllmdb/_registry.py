@@ -150,7 +150,7 @@ class ModelRegistry:
         else:
             artifact.add_file(path)
         run.log_artifact(artifact)
-        if artifact.is_draft:  # mode "disabled"
+        if run.disabled:
             names = ("model_id", "version_id", "version", "artifact_version_id")
             return {**dict.fromkeys(names), "version": label}
         made = _models.link(artifact._place(), artifact._committed(), name, said)

@@ -558,7 +558,7 @@ class Run(RunArtifacts):
             if self._role != "child":
                 self._files.save_again()
             if self._role == "creator":
-                store.data.ingest_files(self._record)
+                store.data.ingest_files(self._record, self._files.not_stored)
         if self._role != "child":
             self._config_writer.save(store, self._record.pk)
 

@@ -9,20 +9,21 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wanllmdb import _names
 from wanllmdb._run_facts import RunFacts
 from wanllmdb._store import Store
 from wanllmdb.errors import (
     ArtifactNotFoundError,
-    ArtifactStateError,
     InvalidInputError,
     VersionNotFoundError,
 )
 
 if TYPE_CHECKING:
     from wanllmdb._artifacts import Artifact
+    from wanllmdb._joint import Adder
+    from wanllmdb._liveness import OpenStream
 
 UNSPECIFIED = "unspecified"
 """The type of files that are logged without one, as W&B has it."""
@@ -32,6 +33,8 @@ MODEL = "model"
 
 class RunArtifacts(RunFacts):
     """A run, as far as its artifacts are concerned."""
+
+    _stream: OpenStream | None
 
     def log_artifact(
         self,
@@ -46,7 +49,7 @@ class RunArtifacts(RunFacts):
         Args:
             artifact_or_path: A draft; or a file, a directory or a reference
                 (``s3://...``) that becomes one. A version is noted as made by this run,
-                too.
+                too, and what was changed of its handle is saved.
             name: Of what a path becomes; default ``run-ID-FILENAME``.
             type: Its type; default ``unspecified``.
             aliases: Names that shall be this version's; ``latest`` and ``vN`` follow
@@ -63,17 +66,101 @@ class RunArtifacts(RunFacts):
             AliasConflictError: an alias is protected.
         """
         artifact = self._as_artifact(artifact_or_path, name, type)
-        given, more = _listed(aliases), _listed(tags)
-        if artifact.is_draft:
-            artifact.tags += [tag for tag in more if tag not in artifact.tags]
-        if self._store is None:  # mode "disabled": nothing is kept
+        given = _listed(aliases)
+        if self._store is None and not artifact.is_draft:  # mode "disabled"
             return artifact
-        if artifact.is_draft:
+        artifact.tags = list(dict.fromkeys([*artifact.tags, *_listed(tags)]))
+        if self._store is None:
+            artifact._vanish(self.project, aliases=given)
+        elif artifact.is_draft:
             artifact._commit(self._store, self.project, given, self._record)
         else:
-            store = self._here(artifact)
-            artifact._connect(store, self._record, "output", given, more)
+            artifact._made_by(self._here(artifact), self._record, given)
         return artifact
+
+    def upsert_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Add to a version that several processes make; durable on return.
+
+        It is committed by `finish_artifact`. What was added stays, whatever becomes of
+        its process: while a run of the group lives, and for 30 days.
+
+        Args:
+            artifact_or_path: As `log_artifact` takes it, but for a version.
+            name: As `log_artifact` takes it.
+            type: As `log_artifact` takes it.
+            aliases: Names that shall be the version's.
+            distributed_id: What all that add to it have in common; default the run's
+                group, without one the run, for its ranks.
+
+        Returns:
+            The artifact, which is a draft still. More can be added to it, and that be
+            added again: what a writer adds takes the place of what it added before.
+
+        Raises:
+            ConflictError: somebody else added other content under one of its paths, or
+                the artifact of the name has another type. Nothing was added.
+            InvalidInputError: the path or the reference cannot be added.
+            ArtifactStateError: it is a version.
+        """
+        artifact = self._as_artifact(artifact_or_path, name, type)
+        adder = self._adder(distributed_id)
+        if self._store is None:
+            artifact._added = True
+        else:
+            artifact._add_jointly(self._store, adder, _listed(aliases))
+        return artifact
+
+    def finish_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | str | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Commit what was added by `upsert_artifact`, and this, as one version.
+
+        What is added afterwards under the same id is of the next version. Finished
+        again with an empty draft, while nothing was added, it is the same version.
+
+        Args:
+            artifact_or_path: As `upsert_artifact` takes it; a draft may be empty. A
+                version is logged as it is.
+            name: As `log_artifact` takes it.
+            type: As `log_artifact` takes it.
+            aliases: Names that shall be the version's.
+            distributed_id: As `upsert_artifact` takes it.
+
+        Returns:
+            The artifact, which is a version now: durable, and made by each run that
+            added to it. Of metadata that several gave the last value of a key counts.
+
+        Raises:
+            ConflictError: as `upsert_artifact`; what others added stays.
+            ArtifactStateError: the draft is empty, and nothing was ever added.
+            AliasConflictError: an alias is protected.
+        """
+        artifact = self._as_artifact(artifact_or_path, name, type)
+        adder = self._adder(distributed_id)
+        if self._store is None or not artifact.is_draft:
+            return self.log_artifact(artifact, aliases=aliases)
+        artifact._finish_jointly(self._store, adder, _listed(aliases))
+        return artifact
+
+    def _adder(self, distributed_id: str | None) -> Adder:
+        from wanllmdb._joint import Adder
+
+        stream = self._stream
+        writer = f"child {os.getpid()}" if stream is None else stream.identity.writer
+        shared = distributed_id or self.group or self.id
+        return Adder(self._record, writer, _names.text(shared, "distributed_id"))
 
     def use_artifact(
         self,
@@ -92,29 +179,60 @@ class RunArtifacts(RunFacts):
                 draft.
             type: Refuse another type than this.
             aliases: Names that shall be the version's from now on.
-            version: ``vN`` or N, instead of a suffix.
-            alias: An alias, instead of a suffix.
+            version: ``vN``, ``N`` or N, instead of a suffix.
+            alias: An alias, instead of a suffix; beside `version` it must name that.
             use_as: Accepted as W&B has it; without effect.
 
         Raises:
             ArtifactNotFoundError: there is none of that name.
             VersionNotFoundError: it has no such version.
-            InvalidInputError: it is of another type.
+            InvalidInputError: it is of another type, or two versions are named.
         """
         del use_as
-        from wanllmdb._artifacts import Artifact
-
-        if isinstance(artifact_or_name, Artifact):
-            artifact = artifact_or_name
-            if artifact.is_draft:
-                self.log_artifact(artifact, aliases=aliases)
-        else:
-            path = _with_selector(artifact_or_name, version, alias)
-            artifact = self._find(path, type)
+        artifact = self._chosen(artifact_or_name, type, version, alias)
+        if artifact.is_draft:
+            self.log_artifact(artifact, aliases=aliases)
         if self._store is not None:
             given = _listed(aliases)
-            artifact._connect(self._here(artifact), self._record, "input", given)
+            artifact._read_by(self._here(artifact), self._record, given)
         return artifact
+
+    def _chosen(
+        self,
+        given: Artifact | str,
+        type: str | None,
+        version: str | int | None,
+        alias: str | None,
+    ) -> Artifact:
+        """What `use_artifact` is asked for, in one way or in several."""
+        from wanllmdb._artifacts import Artifact
+
+        wanted = [s for s in (_number(version), alias) if s is not None]
+        if isinstance(given, Artifact):
+            artifact = given
+            _refuse_type(artifact, type)
+            others = self._named_by(artifact, wanted)
+        else:
+            paths = [f"{_without_selector(given, s)}:{s}" for s in wanted] or [given]
+            artifact, *others = [self._find(path, type) for path in paths]
+        for other in others:
+            if other.id != artifact.id:
+                raise InvalidInputError(
+                    f"Two versions are asked for: {artifact.qualified_name} and"
+                    f" {other.qualified_name}.",
+                    hint="Give one of version and alias.",
+                )
+        return artifact
+
+    def _named_by(self, artifact: Artifact, selectors: Sequence[str]) -> list[Artifact]:
+        """The versions of a handle's artifact that selectors name."""
+        if selectors and artifact.is_draft:
+            raise InvalidInputError(
+                f"{artifact.name!r} is a draft, and no version {selectors[0]!r}.",
+                hint="Leave version and alias out, or give the artifact's name.",
+            )
+        base = artifact.qualified_name.partition(":")[0]
+        return [self._find(f"{base}:{selector}") for selector in selectors]
 
     def logged_artifacts(self) -> list[Artifact]:
         """The versions that this run made, in that order."""
@@ -163,7 +281,7 @@ class RunArtifacts(RunFacts):
             ModelNotFoundError: the registry has none of that name.
             InvalidInputError: it is no model.
         """
-        artifact = self._find(name)
+        artifact = self._find(name, MODEL if self._store is None else None)
         _refuse_other(artifact.type, artifact.qualified_name)
         self.use_artifact(artifact)
         return artifact.file() if artifact.file_count == 1 else artifact.download()
@@ -259,29 +377,34 @@ class RunArtifacts(RunFacts):
     def _find(self, path: str, type: str | None = None) -> Artifact:
         from wanllmdb import _artifacts
 
-        return _artifacts.find(self._required(), path, self.project, type)
+        if self._store is None:
+            return _artifacts.nowhere(path, type or UNSPECIFIED, self.project)
+        return _artifacts.find(self._store, path, self.project, type)
 
     def _connected(self, direction: str) -> list[Artifact]:
         from wanllmdb import _artifacts
 
-        return _artifacts.of_run(self._required(), self._record, direction)
+        if self._store is None:
+            return []
+        return _artifacts.of_run(self._store, self._record, direction)
 
     def _here(self, artifact: Artifact) -> Store:
         """This run's Store, in which an artifact must be."""
-        store = self._required()
-        if artifact._place().path != store.path:
+        assert self._store is not None
+        if artifact._place().path != self._store.path:
             raise InvalidInputError(
                 f"{artifact.qualified_name} is in another Store.",
                 hint="Log a draft of it: artifact.new_draft().",
             )
-        return store
-
-    def _required(self) -> Store:
-        if self._store is None:
-            raise ArtifactStateError(
-                'Nothing is stored in mode "disabled".', hint="Use mode local."
-            )
         return self._store
+
+
+def _refuse_type(artifact: Artifact, type: str | None) -> None:
+    if type not in (None, artifact.type):
+        raise InvalidInputError(
+            f"{artifact.qualified_name} is of type {artifact.type!r}, not {type!r}.",
+            hint="Leave the type out, or name its own.",
+        )
 
 
 def _refuse_other(kind: str, path: str) -> None:
@@ -296,15 +419,18 @@ def _listed(given: Sequence[str] | str | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given or ())
 
 
-def _with_selector(name: str, version: str | int | None, alias: str | None) -> str:
-    selector: Any = version if version is not None else alias
-    if selector is None:
-        return name
+def _number(version: str | int | None) -> str | None:
+    """``vN`` of N; a text as it is, where it is that already."""
+    text = None if version is None else str(version)
+    return f"v{text}" if text is not None and text.isdecimal() else text
+
+
+def _without_selector(name: str, selector: str) -> str:
     if ":" in name.rpartition("/")[2]:
         raise InvalidInputError(
             f"{name!r} names a version, and so does {selector!r}.", hint="Give one."
         )
-    return f"{name}:{f'v{selector}' if isinstance(selector, int) else selector}"
+    return name
 
 
 def _last_part(uri: str) -> str:

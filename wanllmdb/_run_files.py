@@ -10,7 +10,7 @@ from pathlib import Path
 from wanllmdb import _layout
 from wanllmdb._store import Store
 from wanllmdb._voice import Voice
-from wanllmdb.errors import InvalidInputError
+from wanllmdb.errors import DiskBudgetError, InvalidInputError
 from wanllmdb.types import RunRecord, Source
 
 POLICIES = ("live", "end", "now")
@@ -112,14 +112,16 @@ class RunFiles:
         sources = [s for s in sources if not _layout.is_catalog(s.path)]
         if self._store is not None and sources:
             with self._voice.guarded("save files"):
-                self._store.data.store_files(self._record.pk, sources, self._not_stored)
+                self._store.data.store_files(self._record.pk, sources, self.not_stored)
 
-    def _not_stored(self, source: Source, error: OSError) -> None:
+    def not_stored(self, source: Source, error: OSError | DiskBudgetError) -> None:
+        """Warn of a file that could not be read or stored."""
         self._voice.survived(f"save {source.path}", error)
-        self._voice.warn_once(
-            f"save {source.path}",
-            f"{source.path} could not be saved: {error.strerror}.",
-        )
+        text = (
+            str(error) if isinstance(error, DiskBudgetError)
+            else f"{source.path} could not be saved: {error.strerror}."
+        )  # fmt: skip
+        self._voice.warn_once(f"save {source.path}", text)
 
 
 def _matches(pattern: str, root: Path, policy: str) -> Iterator[Source]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from wanllmdb import _clock, _json, _values
+from wanllmdb import _clock, _digest, _json, _values
 from wanllmdb._blobs import Blobs
+from wanllmdb._budget import Budget, Room
 from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog import runs, values
 from wanllmdb._catalog.connection import Database
 from wanllmdb._catalog.schema import JSON_LIMIT
 from wanllmdb._runlog import RunLogs
-from wanllmdb.types import Alert, JSONValue, RunFile, RunRecord, Source
+from wanllmdb.errors import DiskBudgetError
+from wanllmdb.types import Alert, Digest, JSONValue, RunFile, RunRecord, Source
+
+OnError = Callable[[Source, OSError | DiskBudgetError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,16 @@ class RunData:
         catalog: Where it is listed.
         blobs: Where bytes are.
         logs: Says where a run's directory is.
+        budget: How much may be stored.
     """
 
-    def __init__(self, catalog: Database, blobs: Blobs, logs: RunLogs) -> None:
+    def __init__(
+        self, catalog: Database, blobs: Blobs, logs: RunLogs, budget: Budget
+    ) -> None:
         self._catalog = catalog
         self._blobs = blobs
         self._logs = logs
+        self._budget = budget
 
     def save_environment(self, pk: int, facts: Mapping[str, JSONValue]) -> None:
         """Store what was captured of a run's surroundings."""
@@ -85,21 +94,30 @@ class RunData:
         blob = self._blobs.put_bytes(text.encode()) if len(text) > JSON_LIMIT else None
         return Document(value, text, blob)
 
-    def ingest_files(self, record: RunRecord) -> None:
-        """Store what lies in the run's directory of files as blobs."""
+    def ingest_files(
+        self, record: RunRecord, on_error: OnError = lambda source, error: None
+    ) -> None:
+        """Store what lies in the run's directory of files as blobs.
+
+        Args:
+            record: The run.
+            on_error: As `store_files` takes it; what was not stored stays there.
+        """
         root = self._logs.directory(record.uid) / "files"
         sources = [
             Source(path, path.relative_to(root).as_posix(), "end")
             for path in sorted(root.rglob("*"))
             if path.is_file() and not path.is_symlink()
         ]
-        self.store_files(record.pk, sources)
+        self.store_files(record.pk, sources, on_error, inside=True)
 
     def store_files(
         self,
         pk: int,
         sources: Sequence[Source],
-        on_error: Callable[[Source, OSError], None] = lambda source, error: None,
+        on_error: OnError = lambda source, error: None,
+        *,
+        inside: bool = False,
     ) -> None:
         """Copy files' bytes into the Store and record them; durable on return.
 
@@ -107,13 +125,17 @@ class RunData:
             pk: The run.
             sources: What to store; a later source of the same name replaces it.
             on_error: Told of each file that could not be read or stored.
+            inside: They lie in the Store, and will be removed there.
         """
         stored = []
+        room = self._budget.room() if sources else None
+        if room is not None and inside:  # they are in the count already
+            room.left += sum(_size_of(source.path) for source in sources)
         for source in sources:
             try:
                 mtime_ns = source.path.stat().st_mtime_ns
-                digest, size = self._blobs.put_file(source.path)
-            except OSError as error:
+                digest, size = self._put(source.path, room)
+            except (OSError, DiskBudgetError) as error:
                 on_error(source, error)
                 continue
             stored.append(
@@ -127,9 +149,27 @@ class RunData:
                 for file in stored:
                     run_files.put(connection, pk, file)
 
+    def _put(self, path: Path, room: Room | None) -> tuple[Digest, int]:
+        """Store a file's bytes, unless they are beyond what may be stored."""
+        if room is None:
+            return self._blobs.put_file(path)
+        size = path.stat().st_size
+        if size <= room.left:
+            room.left -= size
+        elif not self._blobs.present({_digest.of_file(path): size}):
+            raise room.refusal(size, room.left, str(path))
+        return self._blobs.put_file(path)
+
     def files(self, pk: int) -> list[RunFile]:
         """The files stored with a run, by name."""
         return run_files.read(self._catalog.reader, pk)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it vanished, which its user is told of when it is stored
+        return 0
 
 
 def put_document(connection: Any, pk: int, scope: str, document: Document) -> None:

@@ -252,6 +252,16 @@ def log_artifact(*args: Any, **kwargs: Any) -> Artifact:
     return _required("log_artifact").log_artifact(*args, **kwargs)
 
 
+def upsert_artifact(*args: Any, **kwargs: Any) -> Artifact:
+    """Add to a version that several processes make; see `Run.upsert_artifact`."""
+    return _required("upsert_artifact").upsert_artifact(*args, **kwargs)
+
+
+def finish_artifact(*args: Any, **kwargs: Any) -> Artifact:
+    """Commit what several processes added; see `Run.finish_artifact`."""
+    return _required("finish_artifact").finish_artifact(*args, **kwargs)
+
+
 def use_artifact(*args: Any, **kwargs: Any) -> Artifact:
     """Find a version that the active run reads; see `Run.use_artifact`."""
     return _required("use_artifact").use_artifact(*args, **kwargs)
@@ -338,6 +348,7 @@ def _explained() -> Iterator[None]:
 
 def _open(location: Location, settings: _settings.Settings) -> Store:
     store = _stores.opened(location)
+    store.budget.follow(settings["disk_budget"])
     if str(location.path) not in process.said:
         process.said.add(str(location.path))
         _known.remember(location.path)

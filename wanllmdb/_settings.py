@@ -8,6 +8,7 @@ where ours are absent.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,23 @@ def _seconds(value: Any) -> float:
         message = "a number of seconds, 0 or more"
         raise TypeError(message)
     return number
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?))?b?\Z", re.IGNORECASE)
+
+
+def _size(value: Any) -> int:
+    match = _SIZE.match(str(value).strip())
+    if match is None or isinstance(value, bool):
+        message = "a number of bytes, or a size such as 50GB or 50GiB"
+        raise TypeError(message)
+    number, unit, binary = match.groups()
+    power = "kmgtp".index(unit.lower()) + 1 if unit else 0
+    size = int(float(number) * (1024 if binary else 1000) ** power)
+    if not size:
+        message = "at least one byte"
+        raise TypeError(message)
+    return size
 
 
 def _tag_list(value: Any) -> tuple[str, ...]:
@@ -103,6 +121,9 @@ FIELDS: dict[str, Field] = {
     "environment": Field(_flag, True, "record python, host, packages and arguments"),
     "silent": Field(_flag, False, "print nothing to stderr"),
     "strict": Field(_flag, False, "raise for values that cannot be logged"),
+    "disk_budget": Field(
+        _size, None, "bytes that the Store may take, such as 50GB; default no limit"
+    ),
     "format": Field(
         _one_of("table", "json", "jsonl", "csv", "parquet"), "table",
         "output format of the command line",

@@ -2,7 +2,8 @@
 
 ``tmp/draft-<token>/`` holds each new content once, under its digest; `held` names the
 blobs that were there already. Its lock says that its owner lives: gc takes neither.
-Bytes are hashed as they were copied, so what changes afterwards changes nothing.
+Bytes are hashed as they were copied, so what changes afterwards changes nothing. Where
+the caller promises that a file will not change, it is a hard link instead.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from wanllmdb import _digest, _files, _ids, _locks
+from wanllmdb._budget import Room
 from wanllmdb._catalog.stat_cache import ALONE, Known, Listing
 from wanllmdb._manifest import Entry
 from wanllmdb._scanning import Found, Scanned
@@ -78,6 +80,10 @@ class Staging:
         self._new: dict[Digest, str] = {}
         self._held: set[Digest] = set()
         self._listings: dict[str, Listing] = {}
+        self._linked: set[str] = set()
+        self._room: Room | None = None
+        self._counted = False
+        self._new_size = 0
         self._mutex = Lock()
         self._pid = os.getpid()
         self.discard = weakref.finalize(
@@ -107,7 +113,19 @@ class Staging:
     @property
     def listings(self) -> Mapping[str, Listing]:
         """Files whose stat stands for their bytes from now on, by place."""
-        return self._listings
+        if not self._linked:
+            return self._listings
+        found = {place: self._renamed(place) for place in self._listings}
+        return {place: one for place, one in found.items() if one is not None}
+
+    def _renamed(self, place: str) -> Listing | None:
+        """A place's listing, with the ctimes that its files have by their new names."""
+        files = self._listings[place].files()
+        for name, (before, digest) in files.items():
+            path = place if name == ALONE else f"{place}/{name}"
+            if path in self._linked:
+                files[name] = _renamed(path, before), digest
+        return Listing.of(files)
 
     def path_of(self, digest: Digest) -> Path:
         """Where the bytes of a staged content are now."""
@@ -125,6 +143,7 @@ class Staging:
         other = Staging(store)
         other.copy(digests, self.path_of)
         other._listings = dict(self._listings)
+        other._linked = set(self._linked)
         self.discard()
         return other
 
@@ -144,10 +163,18 @@ class Staging:
         sources = [path_of(digest) for digest in wanted if digest not in held]
         self.add_files([str(path) for path in sources if path.exists()])
 
-    def add_file(self, source: str, before: tuple[Stat, Digest] | None) -> Staged:
-        """Keep what a file holds now; it is read unless it is as it was before."""
+    def add_file(
+        self, source: str, before: tuple[Stat, Digest] | None, *, link: bool = False
+    ) -> Staged:
+        """Keep what a file holds now; it is read unless it is as it was before.
+
+        Args:
+            source: Its absolute path.
+            before: What is known of it.
+            link: As `add_files` takes it.
+        """
         same = [before] if before is not None and before[0] == _stat(source) else None
-        (held,) = self.add_files([source], same)
+        (held,) = self.add_files([source], same, link=link)
         if held.stat is not None and same is None:
             self._list(source, {ALONE: held})
         return held
@@ -157,6 +184,8 @@ class Staging:
         scanned: Scanned,
         known: Known,
         told: Callable[[int], None] = lambda size: None,
+        *,
+        link: bool = False,
     ) -> list[Entry]:
         """Keep what the files below a directory hold now; their entries.
 
@@ -164,6 +193,7 @@ class Staging:
             scanned: The files.
             known: What was hashed before, by directory.
             told: Called with bytes that are done.
+            link: As `add_files` takes it.
 
         Raises:
             InvalidInputError: one cannot be read, or changes while it is.
@@ -171,7 +201,7 @@ class Staging:
         entries, files = self._hold_unchanged(scanned, told)
         files += scanned.files
         held = self.add_files(
-            [file.source for file in files], _unchanged(files, known), told
+            [file.source for file in files], _unchanged(files, known), told, link=link
         )
         directories: dict[str, dict[str, Staged]] = {}
         for file, one in zip(files, held, strict=True):
@@ -221,6 +251,8 @@ class Staging:
         sources: Sequence[str],
         same: Sequence[tuple[Stat, Digest] | None] | None = None,
         told: Callable[[int], None] = lambda size: None,
+        *,
+        link: bool = False,
     ) -> list[Staged]:
         """Keep what files hold now.
 
@@ -228,6 +260,8 @@ class Staging:
             sources: Absolute paths of regular files.
             same: What each holds by its stat, where that is known; then it is not read.
             told: Called with the bytes of each file that is done.
+            link: They will not change: keep hard links of them, where the filesystem
+                gives them.
 
         Returns:
             What each held, in their order.
@@ -238,9 +272,12 @@ class Staging:
         with self._store.sweeper.gc_kept_out():  # until what is held is named
             held: list[Digest] = []
             found = self._unchanged(same or [None] * len(sources), held)
+            self._make_room([s for s, d in zip(sources, found, strict=True) if not d])
             large = []
             for index, source in enumerate(sources):
                 done = found[index]
+                if done is None and link:
+                    done = found[index] = self._add_linked(source, held)
                 if done is None:
                     done = found[index] = self._add_small(source, held)
                 if done is None:
@@ -253,6 +290,31 @@ class Staging:
                 told(done.size)
             self._hold(held)
         return [done for done in found if done is not None]
+
+    def _make_room(self, sources: Sequence[str]) -> None:
+        """Refuse files of which more is new than the disk budget has room for.
+
+        The Store is counted once for a draft; of bytes that are there already only the
+        files that would not fit otherwise are read twice.
+        """
+        with self._mutex:
+            if not self._counted:
+                self._room, self._counted = self._store.budget.room(), True
+            room = self._room
+            if room is None:
+                return
+            size = sum(_stat(source).size for source in sources)
+            left = room.left - self._new_size
+            if size > left:
+                size = self._new_bytes(hash_files(sources))
+            if size > left:
+                what = sources[0] if len(sources) == 1 else f"{len(sources)} new files"
+                raise room.refusal(size, left, what)
+
+    def _new_bytes(self, found: Iterable[Staged]) -> int:
+        wanted = {s.digest: s.size for s in found if s.digest not in self._new}
+        held = self._store.blobs.present(wanted)
+        return sum(size for digest, size in wanted.items() if digest not in held)
 
     def _add_all(
         self, sources: Sequence[str], large: Sequence[int], held: list[Digest]
@@ -279,6 +341,25 @@ class Staging:
             return found
         gone = wanted.keys() - present
         return [None if s is None or s.digest in gone else s for s in found]
+
+    def _add_linked(self, path: str, held: list[Digest]) -> Staged | None:
+        """Keep a hard link of a file; None where there can be none."""
+        with _Source(path) as source:
+            digest = source.hashed()
+            source.check()
+            staged = Staged(digest, source.size, source.settled())
+            with self._mutex:
+                if digest in self._new:
+                    return staged
+                if self._store.blobs.present({digest: source.size}):
+                    held.append(digest)
+                    return staged
+                goal = self._goal(digest)
+                if not source.link_to(goal):
+                    return None
+                self._put(digest, goal, source.size)
+                self._linked.add(path)
+        return staged
 
     def _add_small(self, path: str, held: list[Digest]) -> Staged | None:
         """Read a file whole; None if it is large."""
@@ -307,7 +388,7 @@ class Staging:
                     return found
                 goal = self._goal(digest)
                 draft.rename(goal)
-                self._new[digest] = goal
+                self._put(digest, goal, size)
             return found
         finally:
             draft.unlink(missing_ok=True)
@@ -329,7 +410,11 @@ class Staging:
                 raise
             finally:
                 os.close(fd)
-            self._new[digest] = goal
+            self._put(digest, goal, len(data))
+
+    def _put(self, digest: Digest, goal: str, size: int) -> None:
+        self._new[digest] = goal
+        self._new_size += size
 
     def _goal(self, digest: Digest) -> str:
         """Where a new content goes: a text, for there may be thousands."""
@@ -357,6 +442,25 @@ def _unchanged(
             before[directory] = {} if listing is None else listing.files()
         one = before[directory].get(name)
         found.append(one if one is not None and one[0] == file.stat else None)
+    return found
+
+
+def hash_files(
+    sources: Sequence[str], told: Callable[[int], None] = lambda size: None
+) -> list[Staged]:
+    """What files hold now, where no byte of them is to be kept.
+
+    Args:
+        sources: Absolute paths of regular files.
+        told: Called with the bytes of each file that is done.
+
+    Raises:
+        InvalidInputError: one cannot be read, or changes while it is.
+    """
+    found = []
+    for source in sources:
+        found.append(hash_file(Path(source)))
+        told(found[-1].size)
     return found
 
 
@@ -424,6 +528,30 @@ class _Source:
         except OSError as error:
             raise _unreadable(self.path, error) from error
 
+    def hashed(self) -> Digest:
+        """The digest of the bytes."""
+        import hashlib
+
+        try:
+            with os.fdopen(os.dup(self.fd), "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return Digest(_digest.PREFIX + digest)
+
+    def link_to(self, goal: str) -> bool:
+        """Give the file another name; False where that cannot be."""
+        try:
+            # Of the file itself: Linux would link a symbolic link.
+            os.link(os.path.realpath(self.path), goal)
+        except OSError:  # another filesystem, another owner, too many of them
+            return False
+        made, mine = os.lstat(goal), os.fstat(self.fd)
+        if (made.st_dev, made.st_ino) != (mine.st_dev, mine.st_ino):
+            os.unlink(goal)  # noqa: PTH108 - a text; another file took its place just then
+            return False
+        return True
+
     def check(self) -> None:
         """Refuse a file that is not as it was when it was opened."""
         if Stat.of(os.fstat(self.fd)) != self.stat:
@@ -440,17 +568,20 @@ class _Source:
 
 def hash_file(path: Path) -> Staged:
     """What a file holds; it is not kept."""
-    import hashlib
-
     with _Source(str(path)) as source:
-        try:
-            with os.fdopen(os.dup(source.fd), "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _unreadable(str(path), error) from error
+        digest = source.hashed()
         source.check()
-        found = Digest(_digest.PREFIX + digest)
-        return Staged(found, source.size, source.settled())
+        return Staged(digest, source.size, source.settled())
+
+
+def _renamed(path: str, before: Stat) -> Stat:
+    """What the system says of a file whose link was moved: its ctime is another one."""
+    try:
+        now = Stat.of(os.stat(path))  # noqa: PTH116 - thousands of them
+    except OSError:
+        return before
+    same = now._replace(ctime_ns=before.ctime_ns) == before
+    return now if same else before
 
 
 def _stat(path: str) -> Stat:

@@ -26,6 +26,7 @@ from wanllmdb import (
     _merging,
 )
 from wanllmdb._blobs import Blobs
+from wanllmdb._budget import Budget
 from wanllmdb._catalog import events, migrations, projects, runs, streams, values
 from wanllmdb._catalog.connection import Database, read_stamp
 from wanllmdb._compaction import Compactor, Inline
@@ -111,7 +112,8 @@ class Store:
         self.logs = RunLogs(
             self.path / _layout.LIVE, self.parts, self.catalog, self.blobs
         )
-        self.data = RunData(self.catalog, self.blobs, self.logs)
+        self.budget = Budget(self.path)
+        self.data = RunData(self.catalog, self.blobs, self.logs, self.budget)
         self.liveness = Liveness(self.logs, self.debug)
         self.sweeper = Sweeper(self.path, self.catalog, self.debug)
         self.compactor = Compactor(

@@ -9,6 +9,26 @@ from wanllmdb._store import Store
 from wanllmdb.types import Location
 
 _open: dict[Path, Store] = {}
+_disabled: bool | None = None
+
+
+def follow_mode(*, disabled: bool | None) -> None:
+    """Note whether the current run is disabled; None where there is none."""
+    global _disabled
+    _disabled = disabled
+
+
+def keep_nothing() -> bool:
+    """Whether what is added now is kept nowhere: mode "disabled".
+
+    That of the current run counts, and where there is none that of the settings.
+
+    Raises:
+        InvalidSettingError: the settings cannot be read.
+    """
+    if _disabled is not None:
+        return _disabled
+    return bool(_settings.load(_settings.find_store().path)["mode"] == "disabled")
 
 
 def opened(location: Location | None = None) -> Store:

@@ -360,7 +360,7 @@ def _by_kind(store: Store) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for path in store.path.iterdir():
         name = "catalog" if path.name.startswith("catalog.") else "other"
-        size = path.lstat().st_size if path.is_file() else _size_below(path)
+        size = path.lstat().st_size if path.is_file() else _files.size_below(path)
         name = kinds.get(path.name, name)
         sizes[name] = sizes.get(name, 0) + size
     return sizes
@@ -373,15 +373,7 @@ def _by_run(store: Store) -> Iterator[tuple[RunRecord, int]]:
     for deleted in (False, True):
         for record in runs.find_many(reader, deleted=deleted):
             size = sealed_bytes.get(record.pk, 0) + blobs.get(record.pk, 0)
-            yield record, size + _size_below(store.run_dir(record.uid))
-
-
-def _size_below(directory: Path) -> int:
-    return sum(
-        (Path(name) / file).lstat().st_size
-        for name, _, files in os.walk(directory)
-        for file in files
-    )
+            yield record, size + _files.size_below(store.run_dir(record.uid))
 
 
 def blob_problems(

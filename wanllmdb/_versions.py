@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wanllmdb import _clock, _digest, _files, _names, _observers, _voice
+from wanllmdb import (
+    _changes,
+    _clock,
+    _digest,
+    _files,
+    _json,
+    _names,
+    _observers,
+    _voice,
+)
 from wanllmdb._catalog import (
     aliases,
     artifacts,
@@ -43,6 +52,9 @@ from wanllmdb.types import (
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
+
+    Settle = Callable[[sqlite3.Connection, VersionRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,11 @@ class Draft:
 
 @operation("commit artifact")
 def commit(
-    store: Store, project: str, draft: Draft, run: RunRecord | None = None
+    store: Store,
+    project: str,
+    draft: Draft,
+    run: RunRecord | None = None,
+    settle: Settle | None = None,
 ) -> VersionRecord:
     """Make a draft a version; durable on return, and nothing is there before.
 
@@ -76,16 +92,18 @@ def commit(
         project: The project's name.
         draft: What.
         run: The run that made it.
+        settle: Called with the version in the same transaction; where it raises,
+            nothing was committed.
 
     Raises:
         ConflictError: the artifact has another type.
         AliasConflictError: an alias is protected.
         MissingBlobError: bytes that were there when they were added are gone.
     """
-    names = _given_aliases(draft.aliases)
+    names = given_aliases(draft.aliases)
     manifest = draft.manifest.encode()
     with store.sweeper.gc_kept_out():
-        digest = _keep_bytes(store, project, draft, manifest)
+        digest = keep_bytes(store, project, draft, manifest)
         new = replace(draft.new, digest=digest)
         with store.catalog.transaction(durable=True) as connection:
             key = artifacts.ensure(
@@ -94,7 +112,7 @@ def commit(
             newest = artifacts.newest(connection, key)
             if newest is not None and newest.digest == digest:
                 pk = newest.pk
-                _take_over(connection, newest, new)
+                artifacts.describe(connection, newest, _taken_over(newest, new))
             else:
                 run_pk = None if run is None else run.pk
                 pk = artifacts.add_version(connection, key, new, run_pk)
@@ -105,15 +123,21 @@ def commit(
                 artifacts.add_edge(connection, pk, run.pk, "output")
             for alias in names:
                 aliases.put(connection, version, alias)
+            if settle is not None:
+                settle(connection, version)
             version = artifacts.read(connection, pk)
-    _remember(store, draft.staging)
+    remember(store, draft.staging)
     _warn_of_derived(draft.aliases, version)
     _observers.notify("artifact", version, store.debug.survived)
     return version
 
 
-def _keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Digest:
-    """Make every byte of a draft durable, or say which entry's are gone."""
+def keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Digest:
+    """Make every byte of a draft durable, and its manifest; the manifest's digest.
+
+    Raises:
+        MissingBlobError: an entry's bytes are gone.
+    """
     staged = {} if draft.staging is None else draft.staging.new
     if not staged and _is_newest(store, project, draft.new.name, manifest):
         return _digest.of_bytes(manifest)  # a version has them, and gc is kept out
@@ -142,21 +166,24 @@ def _is_newest(store: Store, project: str, name: str, manifest: bytes) -> bool:
     return newest is not None and newest.digest == _digest.of_bytes(manifest)
 
 
-def _take_over(
-    connection: sqlite3.Connection, newest: VersionRecord, new: NewVersion
-) -> None:
-    changes = {
-        "description": new.description,
-        "metadata": None if new.metadata_json == "{}" else new.metadata_json,
-        "ttl_us": new.ttl_us,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
-    if given:
-        artifacts.describe(connection, newest.pk, given)
-    artifacts.add_tags(connection, newest.pk, new.tags)
+def _taken_over(newest: VersionRecord, new: NewVersion) -> NewVersion:
+    """What is said of a version whose content is committed again."""
+    plain = new.metadata_json == "{}"
+    return replace(
+        new,
+        description=newest.description if new.description is None else new.description,
+        metadata_json=newest.metadata_json if plain else new.metadata_json,
+        tags=tuple(dict.fromkeys((*newest.tags, *new.tags))),
+        ttl_us=newest.ttl_us if new.ttl_us is None else new.ttl_us,
+    )
 
 
-def _given_aliases(given: Sequence[str]) -> list[str]:
+def given_aliases(given: Sequence[str]) -> list[str]:
+    """The names among these that are aliases; the others follow from the numbers.
+
+    Raises:
+        InvalidNameError: one is no alias.
+    """
     return [_names.alias(name) for name in given if not _names.is_derived(name)]
 
 
@@ -167,8 +194,8 @@ def _warn_of_derived(given: Sequence[str], version: VersionRecord) -> None:
             _voice.warn(f"{name!r} is no alias: {version.name} got v{version.number}.")
 
 
-def _remember(store: Store, staging: Staging | None) -> None:
-    """Keep what was hashed, so that unchanged files are not read again."""
+def remember(store: Store, staging: Staging | None) -> None:
+    """Drop a draft's bytes, which are blobs now; what was hashed is not read again."""
     if staging is None:
         return
     try:
@@ -198,6 +225,21 @@ def manifest_of(store: Store, version: VersionRecord) -> Manifest:
         ) from error  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What a handle says of its version.
+
+    Attributes:
+        read: The version as it was read before that.
+        said: Description, metadata, tags and time to live.
+        aliases: What shall name it. What others did to all of these meanwhile stays.
+    """
+
+    read: VersionRecord
+    said: NewVersion
+    aliases: Sequence[str]
+
+
 @operation("link artifact and run")
 def connect(
     store: Store,
@@ -205,7 +247,7 @@ def connect(
     run: RunRecord,
     direction: str,
     given: Sequence[str] = (),
-    tags: Sequence[str] = (),
+    edits: Edits | None = None,
 ) -> VersionRecord:
     """Note that a run made a version, or reads it; durable on return.
 
@@ -215,16 +257,17 @@ def connect(
         run: Which run.
         direction: ``output`` or ``input``.
         given: Aliases that shall name the version.
-        tags: Further tags of it.
+        edits: What is to be stored of it besides.
 
     Raises:
         StateError: the version is in the trash.
         AliasConflictError: an alias is protected.
     """
-    names, more = _given_aliases(given), _names.tags(tags)
+    names = given_aliases(given)
     with store.catalog.transaction(durable=True) as connection:
         now = _alive(artifacts.read(connection, version.pk))
-        artifacts.add_tags(connection, now.pk, more)
+        if edits is not None:
+            _say(connection, now, edits)
         artifacts.add_edge(connection, now.pk, run.pk, direction)
         for name in names:
             aliases.put(connection, now, name)
@@ -232,39 +275,43 @@ def connect(
 
 
 @operation("describe version")
-def say(
-    store: Store, version: VersionRecord, said: NewVersion, names: Sequence[str]
-) -> VersionRecord:
-    """Store what is said of a version, in place of what was; durable on return.
-
-    Args:
-        store: Where.
-        version: As it was read before it was changed.
-        said: Description, metadata, tags and time to live.
-        names: Its aliases from now on. What others did to them meanwhile stays.
+def say(store: Store, edits: Edits) -> VersionRecord:
+    """Store what a handle says of a version; durable on return.
 
     Raises:
         StateError: the version is in the trash.
         AliasConflictError: one that moves is protected, or was moved by others.
     """
-    new = {_names.alias_key(name): name for name in map(_names.alias, names)}
-    old = {_names.alias_key(name): name for name in version.aliases}
     with store.catalog.transaction(durable=True) as connection:
-        _alive(artifacts.read(connection, version.pk))
-        artifacts.describe(
-            connection, version.pk,
-            {"description": said.description, "metadata": said.metadata_json,
-             "ttl_us": said.ttl_us},
-        )  # fmt: skip
-        artifacts.drop_tags(connection, version.pk, version.tags)
-        artifacts.add_tags(connection, version.pk, said.tags)
-        for key, name in old.items():
-            if key not in new and aliases.find(connection, version.artifact_pk, name):
-                aliases.drop(connection, version, name, expected=version.number)
-        for key, name in new.items():
-            if key not in old:
-                aliases.put(connection, version, name)
-        return artifacts.read(connection, version.pk)
+        now = _alive(artifacts.read(connection, edits.read.pk))
+        _say(connection, now, edits)
+        return artifacts.read(connection, now.pk)
+
+
+def _say(connection: sqlite3.Connection, now: VersionRecord, edits: Edits) -> None:
+    read, said = edits.read, edits.said
+    metadata = _changes.rebased(
+        *(_json.loads(each.metadata_json) for each in (read, said, now))
+    )
+    kept = said.description == read.description
+    artifacts.describe(
+        connection, now,
+        replace(
+            said,
+            description=now.description if kept else said.description,
+            metadata_json=_json.dumps(metadata),
+            tags=tuple(_changes.rebased_names(read.tags, said.tags, now.tags)),
+            ttl_us=now.ttl_us if said.ttl_us == read.ttl_us else said.ttl_us,
+        ),
+    )  # fmt: skip
+    new = {_names.alias_key(name): name for name in map(_names.alias, edits.aliases)}
+    old = {_names.alias_key(name): name for name in read.aliases}
+    for key, name in old.items():
+        if key not in new and aliases.find(connection, now.artifact_pk, name):
+            aliases.drop(connection, now, name, expected=now.number)
+    for key, name in new.items():
+        if key not in old:
+            aliases.put(connection, now, name)
 
 
 def read_again(store: Store, version: VersionRecord) -> VersionRecord:
@@ -360,6 +407,8 @@ def undo_alias(
             return None
         before = artifacts.resolve(connection, version.artifact_pk, f"v{event.before}")
         aliases.put(connection, before, name, force=force, reason=reason)
+        if event.after is None and aliases.was_protected(connection, before, name):
+            aliases.protect(connection, before, name, on=True)
         return before.number
 
 

@@ -37,6 +37,7 @@
     │   ├── StoreLockedError
     │   ├── StoreUnavailableError
     │   ├── DiskFullError
+    │   ├── DiskBudgetError
     │   ├── NewerStoreError
     │   └── MigrationError
     ├── IntegrityError                     verify, restore a backup        exit 5
@@ -320,6 +321,12 @@ class DiskFullError(StoreError):
     """No space is left for what had to be written."""
 
     kind = "disk_full"
+
+
+class DiskBudgetError(StoreError):
+    """The setting disk_budget leaves no room for files that were to be stored."""
+
+    kind = "disk_budget"
 
 
 class NewerStoreError(StoreError):

@@ -255,16 +255,6 @@ def test_a_draft_that_another_run_of_the_process_logs(made, store):
         assert entries(run.log_artifact(artifact)) == {"x": 1, "y": 1}
 
 
-def test_mode_disabled_keeps_nothing(store):
-    """Artifacts still behave: what is logged comes back as a draft."""
-    with wanllmdb.init(mode="disabled") as run:
-        artifact = draft(metadata={"a": 1})
-        assert run.log_artifact(artifact, aliases=["best"]) is artifact
-        with pytest.raises(ArtifactStateError):
-            run.use_artifact("a:latest")
-    assert not store.exists()
-
-
 def test_a_draft_is_kept_where_the_last_run_is(tmp_path, store, made):
     """Not in another Store, which would be made for it."""
     with wanllmdb.init(project="p", store=tmp_path / "other") as run:

@@ -10,7 +10,6 @@ import pytest
 import wanllmdb
 from wanllmdb.errors import (
     ArtifactNotFoundError,
-    ArtifactStateError,
     InvalidInputError,
     InvalidNameError,
     ModelNotFoundError,
@@ -163,13 +162,12 @@ def test_a_project_may_be_called_nearly_as_the_registry(weights):
 
 
 def test_a_disabled_run_keeps_and_links_nothing(weights, registry):
-    """Scripts go on; only what must give bytes says that there are none."""
+    """Scripts go on: each call gives a version that is nowhere."""
     with wanllmdb.init(mode="disabled") as run:
-        assert run.log_model(weights(), "net").is_draft
-        assert run.link_model(weights(), "churn", "net").is_draft
-        assert run.link_artifact(wanllmdb.Artifact("a", "t"), "churn").is_draft
-        with pytest.raises(ArtifactStateError, match="disabled"):
-            run.use_model("net")
+        assert run.log_model(weights(), "net").version == "v0"
+        assert run.link_model(weights(), "churn", "net").version == "v0"
+        assert run.link_artifact(wanllmdb.Artifact("a", "t"), "churn").version == "v0"
+        assert not Path(run.use_model("net")).exists()
     assert registry.list_models() == []
 
 

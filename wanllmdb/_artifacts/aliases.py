@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from wanllmdb import _versions
+from wanllmdb import _names, _versions
 from wanllmdb._catalog import aliases
 from wanllmdb._store import Store
 from wanllmdb.types import Event, VersionRecord
@@ -13,6 +13,12 @@ from wanllmdb.types import Event, VersionRecord
 class HasAliases(ABC):
     """A version whose aliases can be moved one by one, each durable on return."""
 
+    _aliases: list[str]
+
+    @property
+    @abstractmethod
+    def _is_nowhere(self) -> bool: ...
+
     @abstractmethod
     def _place(self) -> Store: ...
 
@@ -20,7 +26,7 @@ class HasAliases(ABC):
     def _committed(self) -> VersionRecord: ...
 
     @abstractmethod
-    def _adopt(self, store: Store, record: VersionRecord) -> None: ...
+    def _follow(self, store: Store, record: VersionRecord) -> None: ...
 
     def add_alias(
         self,
@@ -42,12 +48,15 @@ class HasAliases(ABC):
             InvalidNameError: it is no alias, or one that is derived.
             AliasConflictError: it is protected, or names something else than expected.
         """
+        if self._is_nowhere:
+            self._aliases = [*self._aliases, _names.alias(alias)]
+            return
         store = self._place()
         moved = _versions.move_alias(
             store, self._committed(), alias, expected=expected, force=force,
             reason=reason,
         )  # fmt: skip
-        self._adopt(store, moved)
+        self._follow(store, moved)
 
     def remove_alias(
         self,
@@ -63,12 +72,15 @@ class HasAliases(ABC):
             AliasNotFoundError: the artifact has none of that name.
             AliasConflictError: it is protected, or names something else than expected.
         """
+        if self._is_nowhere:
+            self._aliases = [name for name in self._aliases if name != alias]
+            return
         store = self._place()
         left = _versions.remove_alias(
             store, self._committed(), alias, expected=expected, force=force,
             reason=reason,
         )  # fmt: skip
-        self._adopt(store, left)
+        self._follow(store, left)
 
     def undo_alias(self, alias: str, *, force: bool = False) -> int | None:
         """Take back the last move of an alias that was not taken back yet.
@@ -80,9 +92,11 @@ class HasAliases(ABC):
             StateError: there is nothing to undo.
             VersionNotFoundError: what it named before is in the trash.
         """
+        if self._is_nowhere:
+            return None
         store = self._place()
         number = _versions.undo_alias(store, self._committed(), alias, force=force)
-        self._adopt(store, _versions.read_again(store, self._committed()))
+        self._follow(store, _versions.read_again(store, self._committed()))
         return number
 
     def protect_alias(self, alias: str, *, on: bool = True) -> None:
@@ -91,8 +105,11 @@ class HasAliases(ABC):
         Raises:
             AliasNotFoundError: the artifact has none of that name.
         """
-        _versions.protect_alias(self._place(), self._committed(), alias, on=on)
+        if not self._is_nowhere:
+            _versions.protect_alias(self._place(), self._committed(), alias, on=on)
 
     def alias_history(self, alias: str) -> list[Event]:
         """Every move of an alias, oldest first: who, when, from and to which number."""
+        if self._is_nowhere:
+            return []
         return aliases.history(self._place().catalog.reader, self._committed(), alias)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import IO, Any
 
-from wanllmdb import _files, _progress, _stores
+from wanllmdb import _digest, _files, _progress, _stores
 from wanllmdb._artifacts.entries import ArtifactEntry
 from wanllmdb._artifacts.facts import ArtifactFacts
 from wanllmdb._catalog import stat_cache
+from wanllmdb._catalog.stat_cache import Known
 from wanllmdb._manifest import Entry, entry_path
-from wanllmdb._scanning import check_file, is_directory, scan
-from wanllmdb._staging import Staging
+from wanllmdb._scanning import Found, check_file, is_directory, scan
+from wanllmdb._staging import Staged, Staging, hash_file, hash_files
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError, WanllmdbError
 from wanllmdb.types import Digest
 
-_POLICIES = ("mutable", "immutable")
+IMMUTABLE = "immutable"
+_POLICIES = ("mutable", IMMUTABLE)
 
 
 class Draft(ArtifactFacts):
@@ -29,6 +33,7 @@ class Draft(ArtifactFacts):
     _staging: Staging | None
     _origin: Store | None
     _mutex: tuple[int, RLock]
+    _unkept: bool
 
     def add_file(
         self,
@@ -46,12 +51,17 @@ class Draft(ArtifactFacts):
             name: Its path in the artifact; default the file's name.
             is_tmp: The file's name is a passing one: it is put behind its digest.
             skip_cache: Read the file even where its stat says that it is unchanged.
-            policy: Accepted as W&B has it: bytes are always taken at the call.
+            policy: ``immutable``: the caller promises that the file will never change
+                in place, and where it lies on the Store's filesystem its bytes are
+                shared with it by a hard link, not copied. Kept or not, nobody checks
+                that: a change is one of all versions that hold the bytes, and found
+                by `verify` alone. The file may be removed or replaced by another.
             overwrite: Take the place of other content of the same path.
 
         Raises:
             InvalidInputError: it cannot be read, is no regular file, or its path is
                 taken by other content.
+            DiskBudgetError: the setting disk_budget leaves no room for it.
         """
         _check_policy(policy)
         path = Path(os.fspath(local_path))
@@ -59,11 +69,12 @@ class Draft(ArtifactFacts):
         with self._adding() as staging:
             check_file(path)
             source = path.absolute()
-            before = (
-                None if skip_cache
-                else stat_cache.of_file(staging.store.catalog.reader, str(source))
-            )  # fmt: skip
-            held = staging.add_file(str(source), before)
+            if staging is None:
+                held = hash_file(source)
+            else:
+                reader = staging.store.catalog.reader
+                known = None if skip_cache else stat_cache.of_file(reader, str(source))
+                held = staging.add_file(str(source), known, link=policy == IMMUTABLE)
             if is_tmp:
                 head, _, tail = goal.rpartition("/")
                 goal = entry_path(f"{head}/{held.digest[7:27]}.{tail}".lstrip("/"))
@@ -87,12 +98,14 @@ class Draft(ArtifactFacts):
                 directories, but for loops; empty directories and Stores are left out.
             name: The path in the artifact that it becomes; default the root.
             skip_cache: Read all files, also those whose stat says unchanged.
-            policy: Accepted as W&B has it.
+            policy: As `add_file` takes it, for every file.
             merge: Take the place of other content of the same paths.
 
         Raises:
             InvalidInputError: something in it cannot be added. All that cannot are
                 named, and nothing was added.
+            DiskBudgetError: the setting disk_budget leaves no room for it; nothing was
+                copied.
         """
         _check_policy(policy)
         root = Path(os.fspath(local_path))
@@ -100,13 +113,17 @@ class Draft(ArtifactFacts):
             raise InvalidInputError(f"{root} is no directory.", hint="Use add_file.")
         with self._adding() as staging:
             place = root.absolute()
-            known = (
-                {} if skip_cache
-                else stat_cache.below(staging.store.catalog.reader, str(place))
-            )  # fmt: skip
-            found = scan(place, "" if name is None else entry_path(name), known=known)
+            prefix = "" if name is None else entry_path(name)
+            known: Known = {}
+            link = policy == IMMUTABLE
+            if staging is not None and not skip_cache:
+                known = stat_cache.below(staging.store.catalog.reader, str(place))
+            found = scan(place, prefix, known=known)
             with _progress.shown(f"adding {root}", found.size) as told:
-                new = staging.add_scanned(found, known, told)
+                new = (
+                    _hashed(found.files, told) if staging is None
+                    else staging.add_scanned(found, known, told, link=link)
+                )  # fmt: skip
             self._put_entries(new, overwrite=merge)
 
     def add_reference(
@@ -175,17 +192,27 @@ class Draft(ArtifactFacts):
                 raise InvalidInputError(
                     f"{goal!r} is in the artifact.", hint='Use mode "w" to replace it.'
                 )
-            draft = staging.new_path()
+            place = None if staging is None else staging.new_path()
         text = None if "b" in mode else encoding or "utf-8"
+        new = _InMemory(text) if place is None else _OnDisk(place, text, self._take)
         try:
-            with draft.open(f"w{'b' if text is None else ''}", encoding=text) as file:
-                yield file  # what is raised meanwhile is the caller's
-            with self._adding() as staging:
-                (held,) = staging.add_files([str(draft)])
+            with new.file:
+                yield new.file  # what is raised meanwhile is the caller's
+            held = new.taken()
             entry = Entry(goal, held.digest, held.size)
             self._put_entries([entry], overwrite=kind == "w")
         finally:
-            draft.unlink(missing_ok=True)
+            if place is not None:
+                place.unlink(missing_ok=True)
+
+    def _take(self, path: Path) -> Staged:
+        """What a file holds that was written for this draft."""
+        with self._adding() as staging:
+            return (
+                hash_file(path)
+                if staging is None
+                else staging.add_file(str(path), None)
+            )
 
     def remove(self, item: str | os.PathLike[str] | ArtifactEntry) -> None:
         """Remove a path, or all below it, from the draft.
@@ -221,16 +248,23 @@ class Draft(ArtifactFacts):
         )
 
     @contextmanager
-    def _adding(self) -> Iterator[Staging]:
+    def _adding(self) -> Iterator[Staging | None]:
+        """Where bytes are taken to; None in mode "disabled"."""
         with self._alone():
             self._draft()
             staging = self._own_staging()
-        with explained(staging.store):
-            yield staging
+        if staging is None:
+            self._unkept = True
+            yield None
+        else:
+            with explained(staging.store):
+                yield staging
 
-    def _own_staging(self) -> Staging:
+    def _own_staging(self) -> Staging | None:
         """The draft's bytes, where this process can add to them."""
         held = self._staging
+        if held is None and _stores.keep_nothing():
+            return None
         if held is None or held.inherited or held.store.catalog.closed:
             store = _stores.opened()
             with explained(store):
@@ -238,7 +272,6 @@ class Draft(ArtifactFacts):
                     Staging(store) if held is None
                     else held.moved_to(store, self._stored())
                 )  # fmt: skip
-        assert self._staging is not None
         return self._staging
 
     def _alone(self) -> AbstractContextManager[bool]:
@@ -261,6 +294,44 @@ class Draft(ArtifactFacts):
         if origin is not None and origin.path != store.path:
             self._staging = self._staging or Staging(store)
             self._staging.copy(self._stored(), origin.blobs.path_of)
+
+
+class _InMemory(io.BytesIO):
+    """A new file of a draft that keeps nothing."""
+
+    def __init__(self, text: str | None) -> None:
+        super().__init__()
+        self.file: IO[Any] = (
+            self if text is None else io.TextIOWrapper(self, encoding=text)
+        )
+        self._data = b""
+
+    def close(self) -> None:
+        if not self.closed:
+            self._data = self.getvalue()
+        super().close()
+
+    def taken(self) -> Staged:
+        return Staged(_digest.of_bytes(self._data), len(self._data), None)
+
+
+class _OnDisk:
+    """A new file of a draft, where it is written."""
+
+    def __init__(
+        self, path: Path, text: str | None, take: Callable[[Path], Staged]
+    ) -> None:
+        self.file: IO[Any] = path.open(f"w{'b' if text is None else ''}", encoding=text)
+        self.taken = partial(take, path)
+
+
+def _hashed(files: Sequence[Found], told: Callable[[int], None]) -> list[Entry]:
+    """The entries of files whose bytes are not kept."""
+    held = hash_files([file.source for file in files], told)
+    return [
+        Entry(file.path, one.digest, one.size)
+        for file, one in zip(files, held, strict=True)
+    ]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from wanllmdb._artifacts.aliases import HasAliases
 from wanllmdb._artifacts.entries import ArtifactEntry
 from wanllmdb._catalog import artifacts, runs
 from wanllmdb._lineage import Lineage
-from wanllmdb._manifest import Manifest, entry_path
+from wanllmdb._manifest import Entry, Manifest, entry_path
 from wanllmdb._store import Store
 from wanllmdb.errors import ArtifactStateError, EntryNotFoundError
 from wanllmdb.types import VersionRecord
@@ -181,6 +181,8 @@ class ArtifactFacts(HasAliases):
 
     def used_by(self) -> list[str]:
         """``project/id`` of the runs that read it, in that order."""
+        if self._is_nowhere:
+            return []
         reader = self._place().catalog.reader
         found = artifacts.runs_of(reader, self._committed().pk, "input")
         return [runs.read(reader, pk).path for pk in found]
@@ -191,6 +193,9 @@ class ArtifactFacts(HasAliases):
         Args:
             depth: Steps to follow; None: all.
         """
+        if self._is_nowhere:
+            node = _lineage.Node("version", 0, self.qualified_name, deleted=False)
+            return Lineage(node, [node])
         return _lineage.of_version(self._place(), self._committed(), depth)
 
     def get_entry(self, name: str | os.PathLike[str]) -> ArtifactEntry:
@@ -201,11 +206,18 @@ class ArtifactFacts(HasAliases):
         """
         path = entry_path(name)
         entry = self._entries.find(path)
+        if entry is None and self._is_nowhere:
+            entry = Entry(path, None, None)
         if entry is None:
             raise self._lacks(path)
         return ArtifactEntry(self, entry)
 
     # Inside
+
+    @property
+    def _is_nowhere(self) -> bool:
+        """Whether it is a version of mode "disabled"."""
+        return self._record is not None and self._store is None
 
     @abstractmethod
     def _download(
@@ -223,8 +235,12 @@ class ArtifactFacts(HasAliases):
         return self._manifest
 
     def _place(self) -> Store:
-        self._committed()
-        assert self._store is not None
+        record = self._committed()
+        if self._store is None:
+            raise ArtifactStateError(
+                f"{record.path} is of mode \"disabled\", and stored nowhere.",
+                hint="Log a draft with a run that is recorded.", artifact=record.path,
+            )  # fmt: skip
         return self._store
 
     def _committed(self) -> VersionRecord:

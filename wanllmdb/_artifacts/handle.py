@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from wanllmdb import (
+    _changes,
     _downloads,
+    _joint,
     _json,
     _models,
     _names,
@@ -18,13 +21,19 @@ from wanllmdb import (
     _values,
     _versions,
 )
+from wanllmdb._artifacts import unstored
 from wanllmdb._artifacts.draft import Draft, explained
 from wanllmdb._artifacts.entries import ArtifactEntry, EntryPath
 from wanllmdb._catalog.schema import METADATA_LIMIT
 from wanllmdb._manifest import Manifest, entry_path
 from wanllmdb._staging import Staging
 from wanllmdb._store import Store
-from wanllmdb.errors import IntegrityError, InvalidInputError
+from wanllmdb.errors import (
+    ArtifactStateError,
+    IntegrityError,
+    InvalidInputError,
+    MissingBlobError,
+)
 from wanllmdb.types import (
     Digest,
     JSONValue,
@@ -82,6 +91,7 @@ class Artifact(Draft):
         self._staging: Staging | None = None
         self._origin: Store | None = None
         self._mutex = os.getpid(), RLock()
+        self._unkept = self._added = False
 
     @classmethod
     def _of(cls, store: Store, record: VersionRecord) -> Artifact:
@@ -89,6 +99,7 @@ class Artifact(Draft):
         made = cls.__new__(cls)
         made._staging = None
         made._mutex = os.getpid(), RLock()
+        made._unkept = made._added = False
         made._adopt(store, record)
         return made
 
@@ -103,14 +114,43 @@ class Artifact(Draft):
         self._store, self._record = store, record
         self._manifest = self._staging = self._origin = None
 
+    def _vanish(
+        self,
+        project: str,
+        selector: str = _names.LATEST,
+        aliases: Sequence[str] = (),
+    ) -> None:
+        """Be a handle on a version that is nowhere, as mode "disabled" has them."""
+        digest = self.digest
+        if self._staging is not None:
+            self._staging.discard()
+        self._staging = self._origin = None
+        self._aliases = list(dict.fromkeys([*self._aliases, *aliases]))
+        self._record = unstored.record(project, self._said(), digest, selector)
+
+    def _follow(self, store: Store, record: VersionRecord) -> None:
+        """Be a handle on the version as it is now, with what is not saved yet."""
+        read, said = self._committed(), (self._description, self._ttl_us)
+        before, mine = _json.loads(read.metadata_json), self._metadata
+        tags, names = self._tags, self._aliases
+        self._adopt(store, record)
+        if said[0] != read.description:
+            self._description = said[0]
+        if said[1] != read.ttl_us:
+            self._ttl_us = said[1]
+        self._metadata = _changes.rebased(before, mine, self._metadata)
+        self._tags = _changes.rebased_names(read.tags, tags, record.tags)
+        self._aliases = _changes.rebased_names(read.aliases, names, record.aliases)
+
     def wait(self, timeout: float | None = None) -> Artifact:
-        """Return at once: a commit is done when its call returns.
+        """Return at once: a commit is done when its call returns, and so is an upsert.
 
         Raises:
-            ArtifactStateError: it is a draft.
+            ArtifactStateError: it is a draft, and was not added to a joint one.
         """
         del timeout
-        self._committed()
+        if not self._added:
+            self._committed()
         return self
 
     def get_path(self, name: str | os.PathLike[str]) -> EntryPath:
@@ -142,6 +182,8 @@ class Artifact(Draft):
         Raises:
             InvalidInputError: it has none, or several.
         """
+        if self._is_nowhere and not self.file_count:
+            return self.download(root)
         if self.file_count != 1:
             raise InvalidInputError(
                 f"Artifact {self.name} has {self.file_count} files.",
@@ -180,7 +222,7 @@ class Artifact(Draft):
             RemoteError: what a reference points at cannot be read.
         """
         del allow_missing_references, skip_cache, multipart
-        if path_prefix is None:
+        if path_prefix is None or self._is_nowhere:
             return str(self._download(root, None, references=references))
         path = entry_path(path_prefix)
         entry = self._entries.find(path)
@@ -197,8 +239,10 @@ class Artifact(Draft):
         *,
         references: bool = False,
     ) -> Path:
-        record, store = self._committed(), self._place()
         place = Path(os.fspath(root)) if root is not None else self._default_root()
+        if self._is_nowhere:
+            return place
+        record, store = self._committed(), self._place()
         wanted = None if paths is None else set(paths)
         entries = [e for e in self._entries if wanted is None or e.path in wanted]
         total = sum(entry.size or 0 for entry in entries)
@@ -219,6 +263,8 @@ class Artifact(Draft):
             InvalidInputError: the directory is the home, a root, or holds the Store.
         """
         place = Path(os.fspath(root)) if root is not None else self._default_root()
+        if self._is_nowhere:
+            return str(place)
         goal, store = place.resolve(), self._place()
         for kept in (store.path.resolve(), Path.home().resolve()):
             if kept.is_relative_to(goal):
@@ -251,6 +297,8 @@ class Artifact(Draft):
         Raises:
             IntegrityError: bytes are missing, or have changed; the message names them.
         """
+        if self._is_nowhere:
+            return True
         place = None if root is None else Path(os.fspath(root))
         found = list(
             _downloads.problems(
@@ -274,8 +322,10 @@ class Artifact(Draft):
             ArtifactStateError: it is a draft; `Run.log_artifact` commits it.
             AliasConflictError: an alias that was moved is protected.
         """
-        record, store = self._committed(), self._place()
-        self._adopt(store, _versions.say(store, record, self._said(), self._aliases))
+        if self._is_nowhere:
+            return
+        store = self._place()
+        self._adopt(store, _versions.say(store, self._edits()))
 
     def delete(self, delete_aliases: bool = False, force: bool = False) -> None:
         """Move the version to the trash.
@@ -287,6 +337,8 @@ class Artifact(Draft):
         Raises:
             VersionInUseError: it has aliases, is a model's, or a live run reads it.
         """
+        if self._is_nowhere:
+            return
         _versions.delete(
             self._place(), self._committed(),
             delete_aliases=delete_aliases, force=force,
@@ -313,7 +365,8 @@ class Artifact(Draft):
         given = [aliases] if isinstance(aliases, str) else aliases or ()
         said = _models.linked_as(given, NewModelVersion())
         model = _names.model_of(target_path)
-        _models.link(self._place(), self._committed(), model, said)
+        if not self._is_nowhere:
+            _models.link(self._place(), self._committed(), model, said)
         return self
 
     def unlink(self, target_path: str | None = None, force: bool = False) -> None:
@@ -328,6 +381,8 @@ class Artifact(Draft):
             VersionInUseError: it is in production, and force is not given.
         """
         model = None if target_path is None else _names.model_of(target_path)
+        if self._is_nowhere:
+            return
         _models.unlink_version(self._place(), self._committed(), model, force=force)
 
     def new_draft(self) -> Artifact:
@@ -336,6 +391,7 @@ class Artifact(Draft):
             self._name, self._type, self._description, self._metadata, self._tags
         )
         made._manifest, made._origin = Manifest(self._entries), self._store
+        made._unkept = self._unkept
         if self._staging is not None:
             made._staging = Staging(self._staging.store)
             made._staging.copy(self._stored(), self._staging.path_of)
@@ -359,27 +415,65 @@ class Artifact(Draft):
         run: RunRecord | None = None,
     ) -> None:
         """Make the draft a version, and this a handle on it."""
-        with self._alone(), explained(store):
-            self._draft()
-            self._bring_to(store)
-            draft = _versions.Draft(
-                self._said(), self._entries, self._staging, [*self._aliases, *aliases]
-            )
+        with self._alone(), explained(store), self._bytes_there():
+            draft = self._to_commit(store, aliases)
             self._adopt(store, _versions.commit(store, project, draft, run))
 
-    def _connect(
-        self,
-        store: Store,
-        run: RunRecord,
-        direction: str,
-        aliases: Sequence[str],
-        tags: Sequence[str] = (),
+    def _add_jointly(
+        self, store: Store, adder: _joint.Adder, aliases: Sequence[str]
     ) -> None:
-        """Note that a run made this version, or reads it."""
-        record = self._committed()
-        self._adopt(
-            store, _versions.connect(store, record, run, direction, aliases, tags)
+        """Add the draft's content to a joint draft; it stays a draft."""
+        with self._alone(), explained(store):
+            with self._bytes_there():
+                _joint.add(store, self._to_commit(store, aliases), adder)
+            # Its bytes are blobs now, of that Store.
+            self._staging, self._origin, self._added = None, store, True
+
+    def _finish_jointly(
+        self, store: Store, adder: _joint.Adder, aliases: Sequence[str]
+    ) -> None:
+        """Make a joint draft a version, and this a handle on it."""
+        with self._alone(), explained(store), self._bytes_there():
+            draft = self._to_commit(store, aliases)
+            self._adopt(store, _joint.finish(store, draft, adder))
+
+    def _to_commit(self, store: Store, aliases: Sequence[str]) -> _versions.Draft:
+        self._draft()
+        self._bring_to(store)
+        return _versions.Draft(
+            self._said(), self._entries, self._staging, [*self._aliases, *aliases]
         )
+
+    @contextmanager
+    def _bytes_there(self) -> Iterator[None]:
+        """Say it where bytes are missing because they were not to be kept."""
+        try:
+            yield
+        except MissingBlobError as error:
+            if not self._unkept:
+                raise
+            raise ArtifactStateError(
+                f'Artifact {self._name!r} was made in mode "disabled", which keeps no'
+                " bytes.",
+                hint="Add its files again while a run is recorded.",
+                artifact=self._name,
+            ) from error
+
+    def _edits(self) -> _versions.Edits:
+        return _versions.Edits(self._committed(), self._said(), self._aliases)
+
+    def _made_by(self, store: Store, run: RunRecord, aliases: Sequence[str]) -> None:
+        """Note that a run made this version, too; what was not saved yet is."""
+        edits = self._edits()
+        self._adopt(
+            store,
+            _versions.connect(store, edits.read, run, "output", aliases, edits),
+        )
+
+    def _read_by(self, store: Store, run: RunRecord, aliases: Sequence[str]) -> None:
+        """Note that a run reads this version."""
+        record = self._committed()
+        self._follow(store, _versions.connect(store, record, run, "input", aliases))
 
 
 def metadata_json(metadata: Mapping[str, Any], whose: str) -> str:

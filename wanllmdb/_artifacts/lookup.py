@@ -105,6 +105,20 @@ def of_run(store: Store, run: RunRecord, direction: str) -> list[Artifact]:
     return [Artifact._of(store, record) for record in found]
 
 
+def nowhere(path: str, type: str, project: str) -> Artifact:
+    """A version that is nowhere, for who looks for one in mode "disabled".
+
+    Args:
+        path: As `find` takes it.
+        type: Its type.
+        project: Where the path names none.
+    """
+    named, name, selector = _names.artifact_path(path)
+    made = Artifact(name, type)
+    made._vanish(named or project, selector)
+    return made
+
+
 def find(
     store: Store, path: str, project: str | None = None, type: str | None = None
 ) -> Artifact:

@@ -176,6 +176,19 @@ def last_move(
     )
 
 
+def was_protected(
+    connection: sqlite3.Connection, version: VersionRecord, alias: str
+) -> bool:
+    """Whether an alias was protected when it was removed last."""
+    protected = at_removal = False
+    for event in history(connection, version, alias):
+        if event.kind != "alias":
+            protected = event.kind == "protect"
+        elif event.after is None:
+            at_removal, protected = protected, False
+    return at_removal
+
+
 def _refuse(
     version: VersionRecord,
     alias: str,

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from wanllmdb import _clock, _ids, _names
+from wanllmdb import _changes, _clock, _ids, _json, _names
 from wanllmdb._catalog import events
 from wanllmdb.errors import (
     AmbiguousNameError,
@@ -17,7 +17,13 @@ from wanllmdb.errors import (
     InvalidInputError,
     VersionNotFoundError,
 )
-from wanllmdb.types import ArtifactRecord, Digest, NewVersion, VersionRecord
+from wanllmdb.types import (
+    ArtifactRecord,
+    Digest,
+    JSONValue,
+    NewVersion,
+    VersionRecord,
+)
 
 _DIGEST = re.compile(r"@(?:sha256:)?([0-9a-f]{6,64})\Z")
 
@@ -42,6 +48,14 @@ def uid_of(project_uid: str, name: str) -> str:
 
     text = f"artifact:{project_uid}/{name}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def uid(connection: sqlite3.Connection, artifact: int) -> str:
+    """An artifact's uid, by its key."""
+    (found,) = connection.execute(
+        "SELECT uid FROM artifact WHERE id = ?", (artifact,)
+    ).fetchone()
+    return str(found)
 
 
 def ensure(
@@ -100,35 +114,89 @@ def add_version(
             new.description, new.metadata_json, run, now, now, new.ttl_us,
         ),
     ).fetchone()  # fmt: skip
-    add_tags(connection, pk, new.tags)
+    _add_tags(connection, pk, new.tags)
     key: int = pk
     return key
 
 
-def add_tags(connection: sqlite3.Connection, pk: int, tags: Sequence[str]) -> None:
-    """Give a version tags; those that it has already are no matter."""
+def _add_tags(connection: sqlite3.Connection, pk: int, tags: Sequence[str]) -> None:
     connection.executemany(
         "INSERT OR IGNORE INTO version_tag VALUES (?, ?)", [(pk, tag) for tag in tags]
     )
 
 
-def drop_tags(connection: sqlite3.Connection, pk: int, tags: Sequence[str]) -> None:
-    """Take tags from a version."""
-    connection.executemany(
-        "DELETE FROM version_tag WHERE version_id = ? AND tag = ?",
-        [(pk, tag) for tag in tags],
-    )
+def describe(
+    connection: sqlite3.Connection, version: VersionRecord, said: NewVersion
+) -> None:
+    """Store what is said of a version; each change with its event and its revision.
+
+    Args:
+        connection: The transaction.
+        version: As it is now.
+        said: Description, metadata, tags and time to live.
+    """
+    _describe_metadata(connection, version, said)
+    if said.description != version.description:
+        _set(connection, version, "description", version.description, said.description)
+    if said.ttl_us != version.ttl_us:
+        _set(connection, version, "ttl_us", version.ttl_us, said.ttl_us)
+    added = [tag for tag in said.tags if tag not in version.tags]
+    gone = [tag for tag in version.tags if tag not in said.tags]
+    if added or gone:
+        connection.executemany(
+            "DELETE FROM version_tag WHERE version_id = ? AND tag = ?",
+            [(version.pk, tag) for tag in gone],
+        )
+        _add_tags(connection, version.pk, added)
+        before, after = sorted(version.tags), sorted(said.tags)
+        _changed(connection, version, "tags", before, after, ["tags"])
 
 
-def describe(connection: sqlite3.Connection, pk: int, changes: dict[str, Any]) -> None:
-    """Change what is said of a version: `description`, `metadata`, `ttl_us`."""
-    for column in changes:
-        assert column in ("description", "metadata", "ttl_us")
-    given = ", ".join(f"{column} = :{column}" for column in changes)
+def _describe_metadata(
+    connection: sqlite3.Connection, version: VersionRecord, said: NewVersion
+) -> None:
+    before, after = _json.loads(version.metadata_json), _json.loads(said.metadata_json)
+    changed = _changes.keys(before, after)
+    if not changed:
+        return
     connection.execute(
-        f"UPDATE version SET {given}, updated_us = :now WHERE id = :pk",
-        {**changes, "now": _clock.now_us(), "pk": pk},
+        "UPDATE version SET metadata = ? WHERE id = ?",
+        (said.metadata_json, version.pk),
     )
+    _changed(
+        connection, version, "metadata",
+        {key: before[key] for key in changed if key in before},
+        {key: after[key] for key in changed if key in after},
+        [f"metadata.{key}" for key in changed],
+    )  # fmt: skip
+
+
+def _set(
+    connection: sqlite3.Connection,
+    version: VersionRecord,
+    column: str,
+    before: JSONValue,
+    after: JSONValue,
+) -> None:
+    connection.execute(
+        f"UPDATE version SET {column} = ? WHERE id = ?", (after, version.pk)
+    )
+    _changed(connection, version, f"set {column}", before, after, [column])
+
+
+def _changed(
+    connection: sqlite3.Connection,
+    version: VersionRecord,
+    kind: str,
+    before: JSONValue,
+    after: JSONValue,
+    fields: Sequence[str],
+) -> None:
+    connection.execute(
+        "UPDATE version SET updated_us = ? WHERE id = ?", (_clock.now_us(), version.pk)
+    )
+    record(connection, kind, version, before=before, after=after)
+    events.touch_fields(connection, "version", version.uid, fields)
 
 
 def read(connection: sqlite3.Connection, pk: int) -> VersionRecord:
@@ -137,7 +205,22 @@ def read(connection: sqlite3.Connection, pk: int) -> VersionRecord:
     Raises:
         VersionNotFoundError: it was purged.
     """
-    row = connection.execute(f"{_READ} WHERE version.id = ?", (pk,)).fetchone()
+    return _read_one(connection, "version.id = ?", pk)
+
+
+def with_uid(connection: sqlite3.Connection, uid: str) -> VersionRecord:
+    """A version by its uid; as `read`.
+
+    Raises:
+        VersionNotFoundError: it was purged.
+    """
+    return _read_one(connection, "version.uid = ?", uid)
+
+
+def _read_one(
+    connection: sqlite3.Connection, condition: str, value: int | str
+) -> VersionRecord:
+    row = connection.execute(f"{_READ} WHERE {condition}", (value,)).fetchone()
     if row is None:
         raise VersionNotFoundError("This version is gone.", hint="It was purged.")
     return _version(row)

@@ -84,6 +84,9 @@ def doctor(ctx: click.Context, /, fix: bool) -> None:
 
     store = api_of(ctx).store
     _tell_notes(network=store.network)
+    used = store.budget.used()
+    if used is not None:
+        echo(f"note: {used} are used.")
     if fix:
         for record in recover_dead(store):
             echo(f"recovered {record.project}/{record.run_id}")
@@ -245,7 +248,11 @@ def du(ctx: click.Context, /, by: str, out: Output) -> None:
     """Bytes on the disk, by kind of file, by project or by run."""
     from wanllmdb import _upkeep
 
-    out.emit(_upkeep.usage(api_of(ctx).store, by), [by, "bytes"])
+    store = api_of(ctx).store
+    out.emit(_upkeep.usage(store, by), [by, "bytes"])
+    used = store.budget.used()
+    if used is not None and out.plain:
+        echo(f"{used} are used.")
 
 
 @store_group.command()
