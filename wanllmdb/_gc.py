@@ -83,7 +83,8 @@ def collect(
         raise ReadOnlyError("This Store is read-only.", hint="Use --dry-run.")
     lock = None
     if not dry_run:
-        lock = _locks.acquire(store.sweeper.gc_lock, GC_SECONDS)
+        sweeper = store.sweeper
+        lock = _locks.acquire_in_turn(sweeper.gc_lock, sweeper.gc_turn, GC_SECONDS)
         if lock is None:
             raise StoreLockedError(
                 f"Another gc, or a commit, holds {store.path}.", hint="Wait for it."
