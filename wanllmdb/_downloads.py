@@ -29,6 +29,10 @@ from wanllmdb.errors import (
 from wanllmdb.types import Stat, VersionRecord
 
 CHUNK = 1 << 20
+
+HEALED = "Add the same file to an artifact again, or restore a backup."
+"""How bytes that the Store has lost come back to every version that needs them."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -231,10 +235,11 @@ def _write_entry(
             if entry.uri is not None:
                 _fetch_reference(version, entry, writer.write)
             elif _copy(store, version, entry, writer.write) != entry.digest:
+                assert entry.digest is not None
+                store.set_blob_aside(entry.digest)
                 raise DigestMismatchError(
                     f"{version.path}: the bytes of {entry.path!r} have changed.",
-                    hint="Nothing was written; a backup or a remote may have them"
-                    " whole.",
+                    hint=f"Nothing was written. {HEALED}",
                     version=version.path, path=entry.path, digest=entry.digest,
                 )  # fmt: skip
         put()
@@ -293,7 +298,7 @@ def _copy(
     except MissingBlobError:
         raise MissingBlobError(
             f"{version.path}: the bytes of {entry.path!r} are missing.",
-            hint="A backup or a remote may have them.",
+            hint=HEALED,
             version=version.path, path=entry.path, digest=entry.digest,
         ) from None  # fmt: skip
     return _digest.PREFIX + digest.hexdigest()
@@ -347,8 +352,12 @@ def _is_whole(
     """Whether an entry's bytes are those that are known of it."""
     if entry.uri is None:
         assert entry.digest is not None
-        place = store.blobs.path_of(entry.digest) if root is None else root / entry.path
-        return _digest.of_file(place) == entry.digest
+        if root is not None:
+            return _digest.of_file(root / entry.path) == entry.digest
+        if _digest.of_file(store.blobs.path_of(entry.digest)) == entry.digest:
+            return True
+        store.set_blob_aside(entry.digest)
+        return False
     if root is not None:  # what was fetched must be as what it was fetched from
         entry = entry._replace(uri=(root / entry.path).resolve().as_uri())
     try:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wanllmdb import _files, _layout, _locks, _reach, _versions
+from wanllmdb import _files, _layout, _locks, _reach, _trash, _versions
 from wanllmdb._catalog import artifacts, runs
 from wanllmdb._reach import DamagedManifest
 from wanllmdb._store import Store, operation
@@ -36,7 +36,7 @@ LEAST_SECONDS = 60.0
 """A blob is stored before it is named: so long that takes at the very most."""
 
 TRASH_SECONDS = 30 * 86_400.0
-"""How long deleted versions can be restored."""
+"""How long deleted versions can be restored, and damaged files looked at."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ def collect(
         store: Where.
         grace: Seconds that what is not needed stays, and again in the trash; at least
             a minute.
-        trash: Seconds that deleted versions stay.
+        trash: Seconds that deleted versions and damaged files stay.
         dry_run: Only say what would be done.
 
     Raises:
@@ -96,6 +96,7 @@ def collect(
         sweep.move_blobs()
         if not dry_run:
             sweep.tidy(time.time() - trash)
+        sweep.remove_damaged(time.time() - trash)
     except WanllmdbError:
         raise
     except OSError as error:
@@ -194,6 +195,23 @@ class _Sweep:
             except FileNotFoundError:
                 return
         self.done.add(kind, size)
+
+    def remove_damaged(self, before: float) -> None:
+        """Remove files that were set aside, and keep what can be read of them.
+
+        Args:
+            before: Seconds since 1970: when they were set aside at the latest.
+        """
+        for aside in _trash.listed(self._store):
+            if aside.since_us > before * 1e6:
+                continue
+            try:
+                if not self._dry_run:
+                    _trash.discard(self._store, aside)
+            except StoreLockedError as error:  # the next gc takes it
+                self._store.debug.survived(f"removing {aside.path.name}", error)
+                continue
+            self.done.add("damaged files removed", aside.size)
 
     def tidy(self, before: float) -> None:
         """Versions whose time is over, lost directories and files of no part.

@@ -117,8 +117,13 @@ def _keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Di
     needed = {e.digest: e for e in draft.manifest if e.uri is None and e.digest}
     staged = {} if draft.staging is None else draft.staging.new
     new = {digest: staged[digest] for digest in needed if digest in staged}
-    if not new and _is_newest(store, project, draft.new.name, manifest):
-        return _digest.of_bytes(manifest)  # a version has them, and gc is kept out
+    whole = _digest.of_bytes(manifest)
+    if (
+        not new
+        and _is_newest(store, project, draft.new.name, whole)
+        and store.blobs.present({whole: len(manifest)})
+    ):
+        return whole  # a version has them, and gc is kept out
     store.blobs.adopt(new)
     sizes = {digest: entry.size for digest, entry in needed.items()}
     for digest in sorted(sizes.keys() - store.blobs.present(sizes)):
@@ -130,14 +135,14 @@ def _keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Di
     return store.blobs.put_bytes(manifest)
 
 
-def _is_newest(store: Store, project: str, name: str, manifest: bytes) -> bool:
-    """Whether an artifact's newest version holds just this."""
+def _is_newest(store: Store, project: str, name: str, digest: Digest) -> bool:
+    """Whether an artifact's newest version has this manifest."""
     reader = store.catalog.reader
     try:
         newest = artifacts.newest(reader, artifacts.find(reader, project, name))
     except ArtifactNotFoundError:
         return False
-    return newest is not None and newest.digest == _digest.of_bytes(manifest)
+    return newest is not None and newest.digest == digest
 
 
 def _take_over(

@@ -262,7 +262,8 @@ class Artifact(Draft):
             more = f"; and {len(found) - 5} more" if found[5:] else ""
             raise IntegrityError(
                 "; ".join(found[:5]) + more + ".",
-                hint="Do not use it; bring the bytes back from a backup.",
+                hint=f"Do not use it. {_downloads.HEALED}" if place is None
+                else "Download it again.",
                 problems=len(found),
             )  # fmt: skip
         return True

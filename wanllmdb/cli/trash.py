@@ -13,7 +13,7 @@ from wanllmdb.cli.opening import api_of, confirm
 from wanllmdb.cli.render import Output, echo, output_options
 from wanllmdb.cli.runs import row_of
 from wanllmdb.cli.words import TRASHED
-from wanllmdb.errors import ConflictError
+from wanllmdb.errors import ConflictError, StoreLockedError, WanllmdbError
 
 
 @click.group(cls=Group)
@@ -25,7 +25,9 @@ def trash() -> None:
 @output_options
 @click.pass_context
 def list_(ctx: click.Context, /, out: Output) -> None:
-    """List the runs and the versions in the trash."""
+    """List the runs, the versions and the damaged files in the trash."""
+    from wanllmdb import _trash
+
     api = api_of(ctx)
     rows = [{**row_of(r), "deleted": _clock.iso(r.record.deleted_us)}
             for r in api.runs(deleted=True)]  # fmt: skip
@@ -33,6 +35,14 @@ def list_(ctx: click.Context, /, out: Output) -> None:
         {"artifact": version.path, "deleted": _clock.iso(version.deleted_us)}
         for version in api.trashed_versions()
     ]
+    rows += [
+        {
+            "damaged": aside.what, "path": str(aside.path.relative_to(api.store.path)),
+            "of": ", ".join(aside.of), "size": aside.size,
+            "deleted": _clock.iso(aside.since_us),
+        }
+        for aside in _trash.listed(api.store)
+    ]  # fmt: skip
     out.emit(rows)
 
 
@@ -53,25 +63,33 @@ def restore(ctx: click.Context, /, run: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.pass_context
 def empty(ctx: click.Context, /, yes: bool, dry_run: bool) -> None:
-    """Remove for good what is in the trash; `store gc` frees the space of files."""
+    """Remove for good what is in the trash; `store gc` frees the space of files.
+
+    What can be read of a damaged part is kept.
+    """
+    from wanllmdb import _trash
+
     api = api_of(ctx)
     found = api.runs(deleted=True)
     versions = api.trashed_versions()
-    if (found or versions) and not dry_run:
-        what = f"Remove {len(found)} runs and {len(versions)} versions for good"
-        confirm(what, yes=yes)
-    refused: ConflictError | None = None
+    damaged = _trash.listed(api.store)
+    if (found or versions or damaged) and not dry_run:
+        what = f"{len(found)} runs, {len(versions)} versions, {len(damaged)} damaged"
+        confirm(f"Remove {what} files for good", yes=yes)
+    refused: WanllmdbError | None = None
     purges: list[tuple[str, Callable[[], object]]] = []
     for run in found:  # the newest first, so that forks go before what they show
         purges.append((run.path, partial(api.purge, run)))
     for version in versions:
         purges.append((version.path, partial(api.purge_version, version)))
+    for aside in damaged:
+        path = str(aside.path.relative_to(api.store.path))
+        purges.append((path, partial(_trash.discard, api.store, aside)))
     for path, purge in purges:
         try:
-            if not dry_run:
-                purge()
-            echo(path)
-        except ConflictError as error:  # something that is not in the trash needs it
+            kept = None if dry_run else purge()
+            echo(f"{path}: {kept}" if isinstance(kept, str) else path)
+        except (ConflictError, StoreLockedError) as error:  # something else needs it
             refused = error
     if refused is not None:
         raise refused
