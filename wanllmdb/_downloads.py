@@ -6,20 +6,20 @@ that is right already is not touched.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from wanllmdb import _digest, _files, _layout
+from wanllmdb import _digest, _layout, _targets
 from wanllmdb._catalog import stat_cache
 from wanllmdb._catalog.stat_cache import Known
 from wanllmdb._manifest import Entry
 from wanllmdb._staging import hash_file
 from wanllmdb._store import Store
+from wanllmdb._targets import Target
 from wanllmdb.errors import (
     DigestMismatchError,
     InvalidInputError,
@@ -33,8 +33,6 @@ CHUNK = 1 << 20
 HEALED = "Add the same file to an artifact again, or restore a backup."
 """How bytes that the Store has lost come back to every version that needs them."""
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
 
 def write(
     store: Store,
@@ -44,6 +42,7 @@ def write(
     told: Callable[[int], None] = lambda size: None,
     *,
     references: bool = False,
+    tidy: bool = False,
 ) -> None:
     """Write entries below a directory.
 
@@ -54,6 +53,7 @@ def write(
         root: The directory, made if need be.
         told: Called with the size of each entry that is there.
         references: Fetch what references point at; otherwise they are left out.
+        tidy: Remove what killed downloads left in the directories of the entries.
 
     Raises:
         InvalidInputError: the target cannot hold them: a link or a file in the way, or
@@ -64,8 +64,10 @@ def write(
     """
     refuse_store(store, root)
     wanted = [entry for entry in entries if references or entry.uri is None]
-    with _target(root) as target:
-        _refuse_alike(wanted, target)
+    with _targets.opened(root) as target:
+        _targets.refuse_alike((entry.path for entry in wanted), target)
+        if tidy:
+            target.drop_dead({entry.path.rpartition("/")[0] for entry in entries})
         known = stat_cache.below(store.catalog.reader, str(target.root))
         seen: list[tuple[str, Stat, str]] = []
         for entry in wanted:
@@ -84,130 +86,8 @@ def refuse_store(store: Store, root: Path) -> None:
         )
 
 
-class _Target:
-    """A directory that is written below, name by name, following no link."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._last: tuple[str, int] | None = None
-
-    def close(self) -> None:
-        self._forget()
-        os.close(self._fd)
-
-    def _forget(self) -> None:
-        if self._last is not None:
-            os.close(self._last[1])
-            self._last = None
-
-    def find(self, path: str) -> os.stat_result | None:
-        """What is at a path; None for nothing."""
-        try:
-            fd, name = self._directory(path, create=False)
-            return os.stat(name, dir_fd=fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def create(self, path: str) -> tuple[int, Callable[[], None], Callable[[], None]]:
-        """A new file beside a path: (descriptor, put it in place, drop it)."""
-        fd, name = self._directory(path, create=True)
-        # Without the file's own name, which may be as long as names can be.
-        draft = f".wanllmdb-Case-{os.urandom(8).hex()}.part"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        made = os.open(draft, flags, 0o666, dir_fd=fd)
-
-        def put() -> None:
-            try:
-                os.rename(draft, name, src_dir_fd=fd, dst_dir_fd=fd)
-            except OSError as error:
-                raise _in_the_way(self.root, path, error) from error
-
-        def drop() -> None:
-            with suppress(FileNotFoundError):
-                os.unlink(draft, dir_fd=fd)
-
-        return made, put, drop
-
-    def _directory(self, path: str, *, create: bool) -> tuple[int, str]:
-        """The open directory that a path is in, and its last name."""
-        parent, _, name = path.rpartition("/")
-        if self._last is None or self._last[0] != parent:
-            fd = self._walk(parent, path, create=create)
-            self._forget()
-            self._last = parent, fd
-        return self._last[1], name
-
-    def _walk(self, parent: str, path: str, *, create: bool) -> int:
-        fd = os.dup(self._fd)
-        try:
-            for part in parent.split("/") if parent else ():
-                if create:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, 0o777, dir_fd=fd)
-                deeper = os.open(part, _DIRECTORY, dir_fd=fd)
-                os.close(fd)
-                fd = deeper
-        except OSError as error:
-            os.close(fd)
-            if error.errno in (errno.ELOOP, errno.ENOTDIR) and create:
-                raise _in_the_way(self.root, path, error) from error
-            raise
-        return fd
-
-
-def _in_the_way(root: Path, path: str, error: OSError) -> InvalidInputError:
-    return InvalidInputError(
-        f"{path!r} cannot be written below {root}: {error.strerror}.",
-        hint="A link or a file is in its way; choose another directory.",
-    )
-
-
-@contextmanager
-def _target(root: Path) -> Iterator[_Target]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        target = _Target(root.absolute())
-    except OSError as error:
-        raise InvalidInputError(
-            f"{root} cannot be written to: {error.strerror}.",
-            hint="Name another directory.",
-        ) from error
-    try:
-        yield target
-    except WanllmdbError:
-        raise
-    except OSError as error:
-        raise _files.explain_os_error(error, root) from error
-    finally:
-        target.close()
-
-
-def _refuse_alike(entries: Iterable[Entry], target: _Target) -> None:
-    """Refuse names that a filesystem without case takes for one."""
-    first: dict[str, str] = {}
-    for entry in entries:
-        other = first.setdefault(entry.path.casefold(), entry.path)
-        if other != entry.path and _ignores_case(target):
-            raise InvalidInputError(
-                f"{target.root} takes {other!r} and {entry.path!r} for one file.",
-                hint="Download to a filesystem that tells them apart.",
-            )
-
-
-def _ignores_case(target: _Target) -> bool:
-    fd, _, drop = target.create("case")
-    os.close(fd)
-    try:
-        names = os.listdir(target.root)  # noqa: PTH208 - names are enough
-        made = next(name for name in names if name.startswith(".wanllmdb-Case-"))
-        return (target.root / made.lower()).exists()
-    finally:
-        drop()
-
-
 def _is_right(
-    target: _Target, entry: Entry, known: Known, seen: list[tuple[str, Stat, str]]
+    target: Target, entry: Entry, known: Known, seen: list[tuple[str, Stat, str]]
 ) -> bool:
     """Whether a file is there already, with the entry's bytes."""
     found = target.find(entry.path)
@@ -227,7 +107,7 @@ def _is_right(
 
 
 def _write_entry(
-    store: Store, version: VersionRecord, entry: Entry, target: _Target
+    store: Store, version: VersionRecord, entry: Entry, target: Target
 ) -> None:
     fd, put, drop = target.create(entry.path)
     try:
@@ -367,6 +247,17 @@ def _is_whole(
     return True
 
 
+def _is_live_draft(path: Path) -> bool:
+    """Whether a path is a draft that is written now; a dead one is removed."""
+    if not _targets.DRAFT.fullmatch(path.name):
+        return False
+    fd = os.open(path.parent, _targets.DIRECTORY)
+    try:
+        return not _targets.drop_dead(path.name, fd) and os.path.lexists(path)
+    finally:
+        os.close(fd)
+
+
 def remove_others(root: Path, entries: Iterable[Entry]) -> list[str]:
     """Remove what is below a directory and is no entry; their paths.
 
@@ -378,9 +269,10 @@ def remove_others(root: Path, entries: Iterable[Entry]) -> list[str]:
         for name in files + [d for d in directories if (Path(place) / d).is_symlink()]:
             path = Path(place) / name
             relative = path.relative_to(root).as_posix()
-            if relative not in wanted:
-                path.unlink()
-                removed.append(relative)
+            if relative in wanted or _is_live_draft(path):
+                continue
+            path.unlink(missing_ok=True)
+            removed.append(relative)
         if Path(place) != root:
             with suppress(OSError):  # it holds something
                 Path(place).rmdir()

@@ -286,6 +286,18 @@ def forget_after_fork() -> None:
     _shared.clear()
 
 
+def try_lock(fd: int) -> bool:
+    """Lock an open file until every descriptor of that opening is closed.
+
+    Returns:
+        False where another opening of it has a lock.
+
+    Raises:
+        OSError: the filesystem has no locks.
+    """
+    return _try_lock(fd, fcntl.LOCK_EX)
+
+
 def _try_lock(fd: int, mode: int) -> bool:
     try:
         if _OFD_SETLK is None:

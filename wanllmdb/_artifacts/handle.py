@@ -203,7 +203,10 @@ class Artifact(Draft):
         entries = [e for e in self._entries if wanted is None or e.path in wanted]
         total = sum(entry.size or 0 for entry in entries)
         with _progress.shown(f"downloading {self.name}", total) as told:
-            _downloads.write(store, record, entries, place, told, references=references)
+            _downloads.write(
+                store, record, entries, place, told, references=references,
+                tidy=len(entries) == len(self._entries),  # once, not for each of many
+            )  # fmt: skip
         return place
 
     def _default_root(self) -> Path:
