@@ -17,6 +17,9 @@ from wanllmdb.types import Stat
 NAMED = 20
 """Offenders that an error names."""
 
+REPEATED = 200_000
+"""Paths into directories that were reached before by another one, through links."""
+
 PLAIN = 200
 """Characters of a path that is too short for any limit."""
 
@@ -77,7 +80,8 @@ def scan(root: Path, prefix: str = "", limit: int | None = None) -> list[Found]:
     Raises:
         InvalidInputError: some cannot be added: special files, unreadable ones, loops
             of links, names that no entry can have. The message names them. Or there
-            are more than `limit`.
+            are more than `limit`, or links that lead to the same directories again and
+            again.
     """
     if _layout.is_catalog(root / _layout.CATALOG):
         raise InvalidInputError(
@@ -104,13 +108,20 @@ class _Scan:
         self._root = root
         self._limit = limit
         self._directories: set[str] = set()
-        above = frozenset([_identity(root.stat())])
-        self._waiting = [(str(root), prefix, above)]
+        here = _identity(root.stat())
+        self._waiting = [(str(root), prefix, here, frozenset([here]))]
+        self._seen: set[tuple[int, int]] = set()
+        self._repeated = 0
 
     def run(self) -> None:
         while self._waiting:
-            directory, head, above = self._waiting.pop()
+            directory, head, here, above = self._waiting.pop()
+            again = here in self._seen
+            self._seen.add(here)
             for item in _inside(directory, self.wrong):
+                self._repeated += again
+                if self._repeated > REPEATED:
+                    raise _endless(self._root, directory)
                 try:
                     self._take(item, head, above)
                 except (OSError, InvalidInputError, _Refused) as error:
@@ -131,7 +142,7 @@ class _Scan:
             here = _identity(status)
             if here in above:
                 raise _Refused("a link to a directory above it")
-            self._waiting.append((item.path, path, above | {here}))
+            self._waiting.append((item.path, path, here, above | {here}))
             self._directories.add(path)
             return
         _check(item, status)
@@ -145,6 +156,15 @@ def _path_of(head: str, name: str) -> str:
     if head and len(head) + len(name) < PLAIN and _PLAIN.fullmatch(name):
         return f"{head}/{name}"
     return entry_path(f"{head}/{name}".lstrip("/"))
+
+
+def _endless(root: Path, directory: str) -> InvalidInputError:
+    # Few links are enough: two in each of thirty directories make 2 ** 30 paths.
+    return InvalidInputError(
+        f"{root} leads to the same directories again and again by links: to"
+        f" {directory!r}, among others, {REPEATED} paths in all.",
+        hint="Remove the links, or add what they lead to by itself.",
+    )
 
 
 def _too_many(root: Path, limit: int) -> InvalidInputError:
