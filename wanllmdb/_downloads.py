@@ -10,13 +10,15 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wanllmdb import _digest, _layout, _targets
+from wanllmdb import _digest, _layout, _targets, _voice
 from wanllmdb._catalog import stat_cache
 from wanllmdb._catalog.stat_cache import Known
-from wanllmdb._manifest import Entry
+from wanllmdb._manifest import Entry, Manifest, entry_path
 from wanllmdb._staging import hash_file
 from wanllmdb._store import Store
 from wanllmdb._targets import Target
@@ -24,11 +26,19 @@ from wanllmdb.errors import (
     DigestMismatchError,
     InvalidInputError,
     MissingBlobError,
+    RemoteError,
     WanllmdbError,
 )
 from wanllmdb.types import Stat, VersionRecord
 
+if TYPE_CHECKING:
+    from wanllmdb._opener import Object
+
 CHUNK = 1 << 20
+
+Write = Callable[[bytes], object]
+Fill = Callable[[Write], object]
+"""Hands over the bytes of a file, to what writes them."""
 
 HEALED = "Add the same file to an artifact again, or restore a backup."
 """How bytes that the Store has lost come back to every version that needs them."""
@@ -42,6 +52,7 @@ def write(
     told: Callable[[int], None] = lambda size: None,
     *,
     references: bool = False,
+    allow_missing: bool = False,
     tidy: bool = False,
 ) -> None:
     """Write entries below a directory.
@@ -53,6 +64,7 @@ def write(
         root: The directory, made if need be.
         told: Called with the size of each entry that is there.
         references: Fetch what references point at; otherwise they are left out.
+        allow_missing: Leave out references at which nothing is, with a warning.
         tidy: Remove what killed downloads left in the directories of the entries.
 
     Raises:
@@ -72,9 +84,24 @@ def write(
         seen: list[tuple[str, Stat, str]] = []
         for entry in wanted:
             if not _is_right(target, entry, known, seen):
-                _write_entry(store, version, entry, target)
+                with _missing_left_out(version, entry, allow_missing):
+                    _write_entry(store, version, entry, target)
             told(entry.size or 0)
         _remember(store, seen)
+
+
+@contextmanager
+def _missing_left_out(
+    version: VersionRecord, entry: Entry, allowed: bool
+) -> Iterator[None]:
+    try:
+        yield
+    except RemoteError as error:
+        from wanllmdb import _opener
+
+        if not (allowed and _opener.is_missing(error)):
+            raise
+        _voice.warn(f"{version.path}: {entry.path!r} is left out: {error.message}")
 
 
 def refuse_store(store: Store, root: Path) -> None:
@@ -109,27 +136,82 @@ def _is_right(
 def _write_entry(
     store: Store, version: VersionRecord, entry: Entry, target: Target
 ) -> None:
-    fd, put, drop = target.create(entry.path)
+    if entry.uri is None:
+        _put(
+            target, entry.path, lambda write: _copy_whole(store, version, entry, write)
+        )
+        return
+    fetches = dict(_fetches(version, entry))
+    _targets.refuse_alike(fetches, target)
+    for path, fetch in fetches.items():
+        _put(target, path, fetch)
+
+
+def _put(target: Target, path: str, fill: Fill) -> None:
+    """Have a file filled, and put it in place if that succeeds."""
+    fd, put, drop = target.create(path)
     try:
         with os.fdopen(fd, "wb") as writer:
-            if entry.uri is not None:
-                _fetch_reference(version, entry, writer.write)
-            elif _copy(store, version, entry, writer.write) != entry.digest:
-                assert entry.digest is not None
-                store.set_blob_aside(entry.digest)
-                raise DigestMismatchError(
-                    f"{version.path}: the bytes of {entry.path!r} have changed.",
-                    hint=f"Nothing was written. {HEALED}",
-                    version=version.path, path=entry.path, digest=entry.digest,
-                )  # fmt: skip
+            fill(writer.write)
         put()
     finally:
         drop()
 
 
-def _fetch_reference(
-    version: VersionRecord, entry: Entry, write: Callable[[bytes], object]
+def _copy_whole(
+    store: Store, version: VersionRecord, entry: Entry, write: Write
 ) -> None:
+    if _copy(store, version, entry, write) != entry.digest:
+        assert entry.digest is not None
+        store.set_blob_aside(entry.digest)
+        raise DigestMismatchError(
+            f"{version.path}: the bytes of {entry.path!r} have changed.",
+            hint=f"Nothing was written. {HEALED}",
+            version=version.path, path=entry.path, digest=entry.digest,
+        )  # fmt: skip
+
+
+def _fetches(version: VersionRecord, entry: Entry) -> Iterator[tuple[str, Fill]]:
+    """The paths that a reference becomes, and how each is filled.
+
+    That is one, or one for each object below a prefix, of which nothing can be known.
+
+    Raises:
+        InvalidInputError: there are too many objects, or one has a key that is no path.
+        RemoteError: they cannot be listed.
+    """
+    from wanllmdb import _opener
+
+    assert entry.uri is not None
+    objects = None
+    if (entry.digest, entry.size, entry.md5) == (None, None, None):
+        objects = _opener.objects(entry.uri)
+    if objects is None:
+        yield entry.path, lambda write: _fetch_reference(version, entry, write)
+        return
+    held = Manifest()
+    for one in objects:
+        path = f"{entry.path}/{one.path}"
+        if entry_path(path) != path or path in held:
+            raise InvalidInputError(
+                f"{version.path}: below {entry.path!r} is a key that is no path:"
+                f" {one.path[:80]!r}.",
+                hint="Refer to the other objects one by one.",
+            )
+        held.put(Entry(path, None, one.size, entry.uri))
+        yield path, partial(_fetch_object, version, path, one)
+
+
+def _fetch_object(version: VersionRecord, path: str, one: Object, write: Write) -> None:
+    if one.fetch(write) != one.size:
+        raise DigestMismatchError(
+            f"{version.path}: what {path!r} refers to changed while it was read.",
+            hint="Wait until it is written, and try again.",
+            version=version.path, path=path,
+        )  # fmt: skip
+
+
+def _fetch_reference(version: VersionRecord, entry: Entry, write: Write) -> None:
     """Hand over the bytes that a reference points at.
 
     Raises:
@@ -165,7 +247,7 @@ def _copy(
     store: Store,
     version: VersionRecord,
     entry: Entry,
-    write: Callable[[bytes], object],
+    write: Write,
 ) -> str:
     """Hand over an entry's bytes; the digest that they have."""
     assert entry.digest is not None
@@ -239,9 +321,13 @@ def _is_whole(
         store.set_blob_aside(entry.digest)
         return False
     if root is not None:  # what was fetched must be as what it was fetched from
-        entry = entry._replace(uri=(root / entry.path).resolve().as_uri())
+        place = (root / entry.path).resolve()
+        if place.is_dir():  # of what is below a prefix nothing is known
+            return True
+        entry = entry._replace(uri=place.as_uri())
     try:
-        _fetch_reference(version, entry, lambda piece: None)
+        for _, fetch in _fetches(version, entry):
+            fetch(lambda piece: None)
     except DigestMismatchError:
         return False
     return True

@@ -163,7 +163,8 @@ class Artifact(Draft):
 
         Args:
             root: The directory; default ``./artifacts/NAME-vN``.
-            allow_missing_references: Accepted as W&B has it; without effect.
+            allow_missing_references: Leave out references at which nothing is any more,
+                with a warning each; what fails otherwise, fails.
             skip_cache: Accepted as W&B has it; without effect.
             path_prefix: Only this path, or what is below it.
             multipart: Accepted as W&B has it; without effect.
@@ -179,16 +180,17 @@ class Artifact(Draft):
                 points.
             RemoteError: what a reference points at cannot be read.
         """
-        del allow_missing_references, skip_cache, multipart
+        del skip_cache, multipart
+        how = {"references": references, "allow_missing": allow_missing_references}
         if path_prefix is None:
-            return str(self._download(root, None, references=references))
+            return str(self._download(root, None, **how))
         path = entry_path(path_prefix)
         entry = self._entries.find(path)
         below = [entry] if entry is not None else self._entries.below(path)
         if not below:
             raise self._lacks(path)
         paths = [found.path for found in below]
-        return str(self._download(root, paths, references=references))
+        return str(self._download(root, paths, **how))
 
     def _download(
         self,
@@ -196,6 +198,7 @@ class Artifact(Draft):
         paths: Sequence[str] | None,
         *,
         references: bool = False,
+        allow_missing: bool = False,
     ) -> Path:
         record, store = self._committed(), self._place()
         place = Path(os.fspath(root)) if root is not None else self._default_root()
@@ -205,6 +208,7 @@ class Artifact(Draft):
         with _progress.shown(f"downloading {self.name}", total) as told:
             _downloads.write(
                 store, record, entries, place, told, references=references,
+                allow_missing=allow_missing,
                 tidy=len(entries) == len(self._entries),  # once, not for each of many
             )  # fmt: skip
         return place
