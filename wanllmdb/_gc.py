@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wanllmdb import _files, _layout, _locks, _reach, _trash, _versions
+from wanllmdb import _files, _layout, _locks, _models, _reach, _trash, _versions
 from wanllmdb._catalog import artifacts, runs
 from wanllmdb._reach import DamagedManifest
 from wanllmdb._store import Store, operation
@@ -217,7 +217,7 @@ class _Sweep:
         """Versions whose time is over, lost directories and files of no part.
 
         Args:
-            before: Seconds since 1970; versions deleted earlier are purged.
+            before: Seconds since 1970; versions and models deleted earlier are purged.
         """
         self._expire()
         self._purge(before)
@@ -245,6 +245,10 @@ class _Sweep:
             if version.deleted_us < before * 1e6:
                 _versions.purge(self._store, version)
                 self.done.add("versions purged", version.size)
+        for model in _models.trash(self._store):
+            if model.deleted_us < before * 1e6:
+                _models.purge(self._store, model.name)
+                self.done.add("models purged")
 
     def _remove_lost_logs(self) -> None:
         """Directories of runs that were purged, by a process that was killed then."""

@@ -15,6 +15,7 @@ from wanllmdb import _clock, _digest, _files, _names, _observers, _voice
 from wanllmdb._catalog import (
     aliases,
     artifacts,
+    deleted_models,
     events,
     models,
     projects,
@@ -505,6 +506,7 @@ def purge(store: Store, version: VersionRecord) -> None:
                 f"{now.path} is not in the trash.", hint="Delete it first."
             )
         _refuse_used(store, connection, now, force=True)
+        deleted_models.forget_links(connection, now.pk)
         artifacts.record(connection, "purge", now, before=now.path)
         artifacts.purge(connection, now.pk)
 

@@ -7,7 +7,8 @@ from functools import partial
 
 import click
 
-from wanllmdb import _clock
+from wanllmdb import _clock, _models, _names
+from wanllmdb._registry import ModelRegistry
 from wanllmdb.cli import Group
 from wanllmdb.cli.opening import api_of, confirm
 from wanllmdb.cli.render import Output, echo, output_options
@@ -25,7 +26,7 @@ def trash() -> None:
 @output_options
 @click.pass_context
 def list_(ctx: click.Context, /, out: Output) -> None:
-    """List the runs, the versions and the damaged files in the trash."""
+    """List the runs, versions, models and damaged files in the trash."""
     from wanllmdb import _trash
 
     api = api_of(ctx)
@@ -35,6 +36,13 @@ def list_(ctx: click.Context, /, out: Output) -> None:
         {"artifact": version.path, "deleted": _clock.iso(version.deleted_us)}
         for version in api.trashed_versions()
     ]
+    rows += [
+        {
+            "model": f"{_names.REGISTRY}/{model.name}", "versions": model.versions,
+            "deleted": _clock.iso(model.deleted_us),
+        }
+        for model in _models.trash(api.store)
+    ]  # fmt: skip
     rows += [
         {
             "damaged": aside.what, "path": str(aside.path.relative_to(api.store.path)),
@@ -50,9 +58,13 @@ def list_(ctx: click.Context, /, out: Output) -> None:
 @click.argument("run", type=TRASHED)
 @click.pass_context
 def restore(ctx: click.Context, /, run: str) -> None:
-    """Bring a run, or a version (PROJECT/NAME:vN), back."""
+    """Bring a run, a version (PROJECT/NAME:vN) or model (model-registry/NAME) back."""
     api = api_of(ctx)
-    if ":" in run:
+    if run.startswith(f"{_names.REGISTRY}/"):
+        name = _names.model_of(run)
+        found = ModelRegistry(api.store).restore(name)
+        echo(f"{run}: {found['versions']} versions")
+    elif ":" in run:
         echo(api.restore_version(run).qualified_name)
     else:
         echo(api.run(run, deleted=True).restore().path)
@@ -72,14 +84,20 @@ def empty(ctx: click.Context, /, yes: bool, dry_run: bool) -> None:
     api = api_of(ctx)
     found = api.runs(deleted=True)
     versions = api.trashed_versions()
+    models = _models.trash(api.store)
     damaged = _trash.listed(api.store)
-    if (found or versions or damaged) and not dry_run:
-        what = f"{len(found)} runs, {len(versions)} versions, {len(damaged)} damaged"
-        confirm(f"Remove {what} files for good", yes=yes)
+    counts = {"runs": len(found), "versions": len(versions), "models": len(models),
+              "damaged files": len(damaged)}  # fmt: skip
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    if told and not dry_run:
+        confirm(f"Remove {told} for good", yes=yes)
     refused: WanllmdbError | None = None
     purges: list[tuple[str, Callable[[], object]]] = []
     for run in found:  # the newest first, so that forks go before what they show
         purges.append((run.path, partial(api.purge, run)))
+    for model in models:
+        path = f"{_names.REGISTRY}/{model.name}"
+        purges.append((path, partial(_models.purge, api.store, model.name)))
     for version in versions:
         purges.append((version.path, partial(api.purge_version, version)))
     for aside in damaged:
