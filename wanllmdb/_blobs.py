@@ -15,6 +15,9 @@ from wanllmdb import _digest, _files
 from wanllmdb.errors import DigestMismatchError, MissingBlobError
 from wanllmdb.types import Digest
 
+DAMAGED = "damaged"
+"""Where in the trash blobs lie whose bytes have changed: nobody takes them for good."""
+
 _CHUNK = 1 << 20
 
 _PREFIXES = 256
@@ -37,6 +40,7 @@ class Blobs:
         self._root = root / "sha256"
         self._tmp = tmp_dir
         self._trash = trash
+        self._damaged = trash.parent / DAMAGED
 
     def path_of(self, digest: str) -> Path:
         """Where a blob is, or would be."""
@@ -47,7 +51,7 @@ class Blobs:
         """Store bytes; durable on return."""
         digest = _digest.of_bytes(data)
         path = self.path_of(digest)
-        if self.touch(digest):
+        if self._is_kept(digest, len(data)):
             return digest
         self.make_dirs([path.parent])
         _files.write_durably(path, data, self._tmp, mode=0o400)
@@ -72,7 +76,7 @@ class Blobs:
                     writer.flush()
                     os.fsync(writer.fileno())
             path = self.path_of(digest)
-            if self.touch(digest):
+            if self._is_kept(digest, size):
                 return digest, size
             self.make_dirs([path.parent])
             draft.rename(path)
@@ -80,6 +84,10 @@ class Blobs:
             return digest, size
         finally:
             draft.unlink(missing_ok=True)
+
+    def _is_kept(self, digest: Digest, size: int) -> bool:
+        """Whether there is a blob, of the right size, which is young again then."""
+        return self.touch(digest) and self._has(digest, size)
 
     def touch(self, digest: str) -> bool:
         """Make a blob young again, for gc; out of the trash, if it is there.
@@ -157,6 +165,35 @@ class Blobs:
         except FileNotFoundError:
             return False
         return size is None or held.st_size == size
+
+    def set_aside(self, digest: str) -> bool:
+        """Move a blob whose bytes have changed into the trash, for people to look at.
+
+        It is missing from then on, so that whoever stores its content again, stores it.
+
+        Returns:
+            Whether it was moved; False for one that is whole, or gone.
+        """
+        import hashlib
+
+        path = self.path_of(digest)
+        try:
+            with path.open("rb") as file:
+                if path.name == hashlib.file_digest(file, "sha256").hexdigest():
+                    return False
+                _files.make_private_dir(self._damaged)
+                goal = self._damaged / path.name
+                path.rename(goal)
+                if not os.path.samestat(os.fstat(file.fileno()), goal.stat()):
+                    goal.rename(path)  # it was stored anew since it was looked at
+                    return False
+        except FileNotFoundError:
+            return False
+        return True
+
+    def damaged(self) -> set[str]:
+        """The names of the blobs that were set aside, and are not removed yet."""
+        return set(os.listdir(self._damaged)) if self._damaged.exists() else set()  # noqa: PTH208
 
     def adopt(self, drafts: Mapping[Digest, str]) -> set[Digest]:
         """Move whole files, named by what was hashed, into place; durable on return.

@@ -6,37 +6,42 @@ that is right already is not touched.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
-from collections.abc import (
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wanllmdb import _digest, _files, _layout
+from wanllmdb import _digest, _layout, _targets, _voice
 from wanllmdb._catalog import stat_cache
 from wanllmdb._catalog.stat_cache import Listing, packed
-from wanllmdb._manifest import Entry
+from wanllmdb._manifest import Entry, Manifest, entry_path
 from wanllmdb._staging import hash_file
 from wanllmdb._store import Store
+from wanllmdb._targets import Target
 from wanllmdb.errors import (
     DigestMismatchError,
     InvalidInputError,
     MissingBlobError,
+    RemoteError,
     WanllmdbError,
 )
 from wanllmdb.types import Stat, VersionRecord, stat_numbers
 
+if TYPE_CHECKING:
+    from wanllmdb._opener import Object
+
 CHUNK = 1 << 20
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Write = Callable[[bytes], object]
+Fill = Callable[[Write], object]
+"""Hands over the bytes of a file, to what writes them."""
+
+HEALED = "Add the same file to an artifact again, or restore a backup."
+"""How bytes that the Store has lost come back to every version that needs them."""
 
 
 def write(
@@ -47,6 +52,8 @@ def write(
     told: Callable[[int], None] = lambda size: None,
     *,
     references: bool = False,
+    allow_missing: bool = False,
+    tidy: bool = False,
 ) -> None:
     """Write entries below a directory.
 
@@ -57,6 +64,8 @@ def write(
         root: The directory, made if need be.
         told: Called with the size of each entry that is there.
         references: Fetch what references point at; otherwise they are left out.
+        allow_missing: Leave out references at which nothing is, with a warning.
+        tidy: Remove what killed downloads left in the directories of the entries.
 
     Raises:
         InvalidInputError: the target cannot hold them: a link or a file in the way, or
@@ -67,8 +76,10 @@ def write(
     """
     refuse_store(store, root)
     wanted = [entry for entry in entries if references or entry.uri is None]
-    with _target(root) as target:
-        _refuse_alike(wanted, target)
+    with _targets.opened(root) as target:
+        _targets.refuse_alike([entry.path for entry in wanted], target)
+        if tidy:
+            target.drop_dead({entry.path.rpartition("/")[0] for entry in entries})
         known = stat_cache.below(store.catalog.reader, str(target.root))
         listings: dict[str, Listing] = {}
         for parent, inside in _by_directory(wanted).items():
@@ -76,11 +87,26 @@ def write(
             right, listing = _right(target, parent, inside, known.get(place))
             for entry in inside:
                 if entry.path not in right:
-                    _write_entry(store, version, entry, target)
+                    with _missing_left_out(version, entry, allow_missing):
+                        _write_entry(store, version, entry, target)
                 told(entry.size or 0)
             if listing is not None:
                 listings[place] = listing
         _remember(store, listings)
+
+
+@contextmanager
+def _missing_left_out(
+    version: VersionRecord, entry: Entry, allowed: bool
+) -> Iterator[None]:
+    try:
+        yield
+    except RemoteError as error:
+        from wanllmdb import _opener
+
+        if not (allowed and _opener.is_missing(error)):
+            raise
+        _voice.warn(f"{version.path}: {entry.path!r} is left out: {error.message}")
 
 
 def refuse_store(store: Store, root: Path) -> None:
@@ -92,130 +118,6 @@ def refuse_store(store: Store, root: Path) -> None:
         )
 
 
-class _Target:
-    """A directory that is written below, name by name, following no link."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._last: tuple[str, int] | None = None
-
-    def close(self) -> None:
-        self._forget()
-        os.close(self._fd)
-
-    def _forget(self) -> None:
-        if self._last is not None:
-            os.close(self._last[1])
-            self._last = None
-
-    def stats(self, parent: str, names: Sequence[str]) -> list[os.stat_result | None]:
-        """What is at these names in a directory; None for nothing."""
-        try:
-            fd, _ = self._directory(f"{parent}/-", create=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return [None] * len(names)
-        return [_stat(name, fd) for name in names]
-
-    def create(self, path: str) -> tuple[int, Callable[[], None], Callable[[], None]]:
-        """A new file beside a path: (descriptor, put it in place, drop it)."""
-        fd, name = self._directory(path, create=True)
-        # Without the file's own name, which may be as long as names can be.
-        draft = f".wanllmdb-Case-{os.urandom(8).hex()}.part"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        made = os.open(draft, flags, 0o666, dir_fd=fd)
-
-        def put() -> None:
-            try:
-                os.rename(draft, name, src_dir_fd=fd, dst_dir_fd=fd)
-            except OSError as error:
-                raise _in_the_way(self.root, path, error) from error
-
-        def drop() -> None:
-            with suppress(FileNotFoundError):
-                os.unlink(draft, dir_fd=fd)
-
-        return made, put, drop
-
-    def _directory(self, path: str, *, create: bool) -> tuple[int, str]:
-        """The open directory that a path is in, and its last name."""
-        parent, _, name = path.rpartition("/")
-        if self._last is None or self._last[0] != parent:
-            fd = self._walk(parent, path, create=create)
-            self._forget()
-            self._last = parent, fd
-        return self._last[1], name
-
-    def _walk(self, parent: str, path: str, *, create: bool) -> int:
-        fd = os.dup(self._fd)
-        try:
-            for part in parent.split("/") if parent else ():
-                if create:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, 0o777, dir_fd=fd)
-                deeper = os.open(part, _DIRECTORY, dir_fd=fd)
-                os.close(fd)
-                fd = deeper
-        except OSError as error:
-            os.close(fd)
-            if error.errno in (errno.ELOOP, errno.ENOTDIR) and create:
-                raise _in_the_way(self.root, path, error) from error
-            raise
-        return fd
-
-
-def _in_the_way(root: Path, path: str, error: OSError) -> InvalidInputError:
-    return InvalidInputError(
-        f"{path!r} cannot be written below {root}: {error.strerror}.",
-        hint="A link or a file is in its way; choose another directory.",
-    )
-
-
-@contextmanager
-def _target(root: Path) -> Iterator[_Target]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        target = _Target(root.absolute())
-    except OSError as error:
-        raise InvalidInputError(
-            f"{root} cannot be written to: {error.strerror}.",
-            hint="Name another directory.",
-        ) from error
-    try:
-        yield target
-    except WanllmdbError:
-        raise
-    except OSError as error:
-        raise _files.explain_os_error(error, root) from error
-    finally:
-        target.close()
-
-
-def _refuse_alike(entries: Collection[Entry], target: _Target) -> None:
-    """Refuse names that a filesystem without case takes for one."""
-    if len({entry.path.casefold() for entry in entries}) == len(entries):
-        return
-    first: dict[str, str] = {}
-    for entry in entries:
-        other = first.setdefault(entry.path.casefold(), entry.path)
-        if other != entry.path and _ignores_case(target):
-            raise InvalidInputError(
-                f"{target.root} takes {other!r} and {entry.path!r} for one file.",
-                hint="Download to a filesystem that tells them apart.",
-            )
-
-
-def _ignores_case(target: _Target) -> bool:
-    fd, _, drop = target.create("case")
-    os.close(fd)
-    try:
-        names = os.listdir(target.root)  # noqa: PTH208 - names are enough
-        made = next(name for name in names if name.startswith(".wanllmdb-Case-"))
-        return (target.root / made.lower()).exists()
-    finally:
-        drop()
-
-
 def _by_directory(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -223,15 +125,8 @@ def _by_directory(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return found
 
 
-def _stat(name: str, directory: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
 def _right(
-    target: _Target, parent: str, entries: Sequence[Entry], listing: Listing | None
+    target: Target, parent: str, entries: Sequence[Entry], listing: Listing | None
 ) -> tuple[set[str], Listing | None]:
     """The paths whose files are there already, with their entries' bytes.
 
@@ -285,28 +180,84 @@ def _is_listed(
 
 
 def _write_entry(
-    store: Store, version: VersionRecord, entry: Entry, target: _Target
+    store: Store, version: VersionRecord, entry: Entry, target: Target
 ) -> None:
-    fd, put, drop = target.create(entry.path)
+    if entry.uri is None:
+        _put(
+            target, entry.path, lambda write: _copy_whole(store, version, entry, write)
+        )
+        return
+    fetches = dict(_fetches(version, entry))
+    _targets.refuse_alike(fetches, target)
+    for path, fetch in fetches.items():
+        _put(target, path, fetch)
+
+
+def _put(target: Target, path: str, fill: Fill) -> None:
+    """Have a file filled, and put it in place if that succeeds."""
+    fd, put, drop = target.create(path)
     try:
         with os.fdopen(fd, "wb") as writer:
-            if entry.uri is not None:
-                _fetch_reference(version, entry, writer.write)
-            elif _copy(store, version, entry, writer.write) != entry.digest:
-                raise DigestMismatchError(
-                    f"{version.path}: the bytes of {entry.path!r} have changed.",
-                    hint="Nothing was written; a backup or a remote may have them"
-                    " whole.",
-                    version=version.path, path=entry.path, digest=entry.digest,
-                )  # fmt: skip
+            fill(writer.write)
         put()
     finally:
         drop()
 
 
-def _fetch_reference(
-    version: VersionRecord, entry: Entry, write: Callable[[bytes], object]
+def _copy_whole(
+    store: Store, version: VersionRecord, entry: Entry, write: Write
 ) -> None:
+    if _copy(store, version, entry, write) != entry.digest:
+        assert entry.digest is not None
+        store.set_blob_aside(entry.digest)
+        raise DigestMismatchError(
+            f"{version.path}: the bytes of {entry.path!r} have changed.",
+            hint=f"Nothing was written. {HEALED}",
+            version=version.path, path=entry.path, digest=entry.digest,
+        )  # fmt: skip
+
+
+def _fetches(version: VersionRecord, entry: Entry) -> Iterator[tuple[str, Fill]]:
+    """The paths that a reference becomes, and how each is filled.
+
+    That is one, or one for each object below a prefix, of which nothing can be known.
+
+    Raises:
+        InvalidInputError: there are too many objects, or one has a key that is no path.
+        RemoteError: they cannot be listed.
+    """
+    from wanllmdb import _opener
+
+    assert entry.uri is not None
+    objects = None
+    if (entry.digest, entry.size, entry.md5) == (None, None, None):
+        objects = _opener.objects(entry.uri)
+    if objects is None:
+        yield entry.path, lambda write: _fetch_reference(version, entry, write)
+        return
+    held = Manifest()
+    for one in objects:
+        path = f"{entry.path}/{one.path}"
+        if entry_path(path) != path or path in held:
+            raise InvalidInputError(
+                f"{version.path}: below {entry.path!r} is a key that is no path:"
+                f" {one.path[:80]!r}.",
+                hint="Refer to the other objects one by one.",
+            )
+        held.put(Entry(path, None, one.size, entry.uri))
+        yield path, partial(_fetch_object, version, path, one)
+
+
+def _fetch_object(version: VersionRecord, path: str, one: Object, write: Write) -> None:
+    if one.fetch(write) != one.size:
+        raise DigestMismatchError(
+            f"{version.path}: what {path!r} refers to changed while it was read.",
+            hint="Wait until it is written, and try again.",
+            version=version.path, path=path,
+        )  # fmt: skip
+
+
+def _fetch_reference(version: VersionRecord, entry: Entry, write: Write) -> None:
     """Hand over the bytes that a reference points at.
 
     Raises:
@@ -342,7 +293,7 @@ def _copy(
     store: Store,
     version: VersionRecord,
     entry: Entry,
-    write: Callable[[bytes], object],
+    write: Write,
 ) -> str:
     """Hand over an entry's bytes; the digest that they have."""
     assert entry.digest is not None
@@ -355,7 +306,7 @@ def _copy(
     except MissingBlobError:
         raise MissingBlobError(
             f"{version.path}: the bytes of {entry.path!r} are missing.",
-            hint="A backup or a remote may have them.",
+            hint=HEALED,
             version=version.path, path=entry.path, digest=entry.digest,
         ) from None  # fmt: skip
     return _digest.PREFIX + digest.hexdigest()
@@ -409,15 +360,34 @@ def _is_whole(
     """Whether an entry's bytes are those that are known of it."""
     if entry.uri is None:
         assert entry.digest is not None
-        place = store.blobs.path_of(entry.digest) if root is None else root / entry.path
-        return _digest.of_file(place) == entry.digest
+        if root is not None:
+            return _digest.of_file(root / entry.path) == entry.digest
+        if _digest.of_file(store.blobs.path_of(entry.digest)) == entry.digest:
+            return True
+        store.set_blob_aside(entry.digest)
+        return False
     if root is not None:  # what was fetched must be as what it was fetched from
-        entry = entry._replace(uri=(root / entry.path).resolve().as_uri())
+        place = (root / entry.path).resolve()
+        if place.is_dir():  # of what is below a prefix nothing is known
+            return True
+        entry = entry._replace(uri=place.as_uri())
     try:
-        _fetch_reference(version, entry, lambda piece: None)
+        for _, fetch in _fetches(version, entry):
+            fetch(lambda piece: None)
     except DigestMismatchError:
         return False
     return True
+
+
+def _is_live_draft(path: Path) -> bool:
+    """Whether a path is a draft that is written now; a dead one is removed."""
+    if not _targets.DRAFT.fullmatch(path.name):
+        return False
+    fd = os.open(path.parent, _targets.DIRECTORY)
+    try:
+        return not _targets.drop_dead(path.name, fd) and os.path.lexists(path)
+    finally:
+        os.close(fd)
 
 
 def remove_others(root: Path, entries: Iterable[Entry]) -> list[str]:
@@ -431,9 +401,10 @@ def remove_others(root: Path, entries: Iterable[Entry]) -> list[str]:
         for name in files + [d for d in directories if (Path(place) / d).is_symlink()]:
             path = Path(place) / name
             relative = path.relative_to(root).as_posix()
-            if relative not in wanted:
-                path.unlink()
-                removed.append(relative)
+            if relative in wanted or _is_live_draft(path):
+                continue
+            path.unlink(missing_ok=True)
+            removed.append(relative)
         if Path(place) != root:
             with suppress(OSError):  # it holds something
                 Path(place).rmdir()

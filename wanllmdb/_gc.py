@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wanllmdb import _files, _joint, _layout, _locks, _reach, _versions
+from wanllmdb import _files, _joint, _layout, _locks, _models, _reach, _trash, _versions
 from wanllmdb._catalog import artifacts, runs, stat_cache
 from wanllmdb._reach import DamagedManifest
 from wanllmdb._store import Store, operation
@@ -36,7 +36,7 @@ LEAST_SECONDS = 60.0
 """A blob is stored before it is named: so long that takes at the very most."""
 
 TRASH_SECONDS = 30 * 86_400.0
-"""How long deleted versions can be restored."""
+"""How long deleted versions can be restored, and damaged files looked at."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,8 @@ def collect(
         store: Where.
         grace: Seconds that what is not needed stays, and again in the trash; at least
             a minute.
-        trash: Seconds that deleted versions stay, and joint drafts nobody finishes.
+        trash: Seconds that deleted versions stay, damaged files, and joint drafts that
+            nobody finishes.
         dry_run: Only say what would be done.
 
     Raises:
@@ -83,7 +84,8 @@ def collect(
         raise ReadOnlyError("This Store is read-only.", hint="Use --dry-run.")
     lock = None
     if not dry_run:
-        lock = _locks.acquire(store.sweeper.gc_lock, GC_SECONDS)
+        sweeper = store.sweeper
+        lock = _locks.acquire_in_turn(sweeper.gc_lock, sweeper.gc_turn, GC_SECONDS)
         if lock is None:
             raise StoreLockedError(
                 f"Another gc, or a commit, holds {store.path}.", hint="Wait for it."
@@ -95,6 +97,7 @@ def collect(
         sweep.move_blobs()
         if not dry_run:
             sweep.tidy(time.time() - trash)
+        sweep.remove_damaged(time.time() - trash)
     except WanllmdbError:
         raise
     except OSError as error:
@@ -194,12 +197,29 @@ class _Sweep:
                 return
         self.done.add(kind, size)
 
+    def remove_damaged(self, before: float) -> None:
+        """Remove files that were set aside, and keep what can be read of them.
+
+        Args:
+            before: Seconds since 1970: when they were set aside at the latest.
+        """
+        for aside in _trash.listed(self._store):
+            if aside.since_us > before * 1e6:
+                continue
+            try:
+                if not self._dry_run:
+                    _trash.discard(self._store, aside)
+            except StoreLockedError as error:  # the next gc takes it
+                self._store.debug.survived(f"removing {aside.path.name}", error)
+                continue
+            self.done.add("damaged files removed", aside.size)
+
     def tidy(self, before: float) -> None:
         """Versions whose time is over, lost directories and files of no part.
 
         Args:
-            before: Seconds since 1970; versions deleted earlier are purged, and drafts
-                given up to which nothing was added since.
+            before: Seconds since 1970; versions and models deleted earlier are purged,
+                and drafts given up to which nothing was added since.
         """
         self._expire()
         self._purge(before)
@@ -231,6 +251,10 @@ class _Sweep:
             if version.deleted_us < before * 1e6:
                 _versions.purge(self._store, version)
                 self.done.add("versions purged", version.size)
+        for model in _models.trash(self._store):
+            if model.deleted_us < before * 1e6:
+                _models.purge(self._store, model.name)
+                self.done.add("models purged")
 
     def _remove_lost_logs(self) -> None:
         """Directories of runs that were purged, by a process that was killed then."""

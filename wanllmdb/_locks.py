@@ -29,9 +29,15 @@ _owned: dict[tuple[int, int], int] = {}
 """(device, inode) of each lock held here -> its descriptor."""
 
 
-_shared: dict[Path, list[int]] = {}
-"""Path of each lock that is shared here -> [its descriptor, how many share it]."""
+_shared: dict[Path, tuple[int, list[int]]] = {}
+"""Path of each lock that is shared here -> (its descriptor, the threads that do)."""
 _sharing = threading.Lock()
+
+TURN_SECONDS = 5.0
+"""How long a lock's next owner keeps newcomers from sharing it, while it waits."""
+
+REST_SECONDS = 45.0
+"""How long it lets them in again, where somebody shares it for longer than that."""
 
 
 class FileLock:
@@ -138,30 +144,50 @@ def try_acquire(path: Path) -> FileLock | None:
 
 
 @contextmanager
-def shared(path: Path, timeout: float) -> Iterator[bool]:
+def shared(path: Path, timeout: float, turn: Path | None = None) -> Iterator[bool]:
     """Share the lock of a file with others who do; whoever owns it keeps all out.
 
     Args:
         path: The file, made if need be; it is never removed.
         timeout: Seconds to wait for its owner.
+        turn: What `acquire_in_turn` is given, too: its waiting owner goes first, but
+            for threads that share the lock already.
 
     Yields:
         Whether it is shared now; False after `timeout`.
     """
     deadline = time.monotonic() + timeout
+    if turn is not None:
+        _let_pass(path, turn, min(timeout, TURN_SECONDS))
     while not (held := _share(path)) and time.monotonic() < deadline:
         time.sleep(0.01)
+    thread, pid = threading.get_ident(), os.getpid()
     try:
         yield held
     finally:
-        if held:
-            _unshare(path)
+        if held and pid == os.getpid():  # a child that was forked meanwhile has none
+            _unshare(path, thread)
+
+
+def _let_pass(path: Path, turn: Path, timeout: float) -> None:
+    """Wait while the next owner of a lock waits, unless it waits for this thread.
+
+    Never for long: another thread may wait for this one, and share the lock.
+    """
+    deadline = time.monotonic() + timeout
+    while not _is_sharing(path) and is_held(turn) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _is_sharing(path: Path) -> bool:
+    with _sharing:
+        return path in _shared and threading.get_ident() in _shared[path][1]
 
 
 def _share(path: Path) -> bool:
     with _sharing:
         if path in _shared:
-            _shared[path][1] += 1
+            _shared[path][1].append(threading.get_ident())
             return True
         if is_owned(path):
             return False
@@ -173,17 +199,17 @@ def _share(path: Path) -> bool:
         except BaseException:
             os.close(fd)
             raise
-        _shared[path] = [fd, 1]
+        _shared[path] = fd, [threading.get_ident()]
         stat = os.fstat(fd)
         _owned[stat.st_dev, stat.st_ino] = fd
         return True
 
 
-def _unshare(path: Path) -> None:
+def _unshare(path: Path, thread: int) -> None:
     with _sharing:
-        fd, count = _shared[path]
-        if count > 1:
-            _shared[path][1] = count - 1
+        fd, threads = _shared[path]
+        threads.remove(thread)
+        if threads:
             return
         del _shared[path]
         stat = os.fstat(fd)
@@ -219,6 +245,31 @@ def acquire(path: Path, timeout: float) -> FileLock | None:
         time.sleep(0.01)
 
 
+def acquire_in_turn(path: Path, turn: Path, timeout: float) -> FileLock | None:
+    """Take a lock that others share without a pause; None if in vain.
+
+    Its newcomers wait for a while, see `shared`, so that those who share it end. Where
+    one of them takes longer, newcomers are let in between: they wait for a tenth of the
+    time at most.
+
+    Args:
+        path: The file of the lock.
+        turn: A file whose lock is held by whoever is the next to own the other.
+        timeout: Seconds to wait in all.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        queue = acquire(turn, deadline - time.monotonic())
+        if queue is None:
+            return None
+        with queue:
+            lock = acquire(path, min(TURN_SECONDS, deadline - time.monotonic()))
+        if lock is None and time.monotonic() < deadline:
+            lock = acquire(path, min(REST_SECONDS, deadline - time.monotonic()))
+        if lock is not None or time.monotonic() >= deadline:
+            return lock
+
+
 def forget_after_fork() -> None:
     """In a forked child: close inherited lock descriptors, own nothing.
 
@@ -233,6 +284,18 @@ def forget_after_fork() -> None:
             pass
     _owned.clear()
     _shared.clear()
+
+
+def try_lock(fd: int) -> bool:
+    """Lock an open file until every descriptor of that opening is closed.
+
+    Returns:
+        False where another opening of it has a lock.
+
+    Raises:
+        OSError: the filesystem has no locks.
+    """
+    return _try_lock(fd, fcntl.LOCK_EX)
 
 
 def _try_lock(fd: int, mode: int) -> bool:

@@ -21,6 +21,12 @@ MAX_PATH_BYTES = 1024
 MAX_PART_BYTES = 255
 """What most filesystems take as one name."""
 
+PLAIN = 200
+"""Characters of a path that is too short for any limit."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]*(?:/[A-Za-z0-9_-][A-Za-z0-9._ -]*)*")
+"""Paths that are canonical at a glance: most are."""
+
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _MD5 = re.compile(r"[0-9a-f]{32}\Z")
@@ -202,7 +208,8 @@ def decode(data: bytes) -> Manifest:
     """The manifest of bytes that are its canonical form.
 
     Raises:
-        IntegrityError: they are none, or an entry breaks the rules for paths.
+        IntegrityError: they are none, an entry breaks the rules for paths, or they say
+            it in other bytes than `encode` does: content has one digest.
     """
     import json
 
@@ -217,6 +224,9 @@ def decode(data: bytes) -> Manifest:
         manifest = Manifest(_entry(*fields) for fields in found["entries"])
         if len(manifest) != len(found["entries"]):
             message = "a path is there twice"
+            raise ValueError(message)
+        if manifest.encode() != data:
+            message = "it is not in its canonical form"
             raise ValueError(message)
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise IntegrityError(
@@ -233,7 +243,8 @@ def _entry(
     uri: Any = None,
     md5: Any = None,
 ) -> Entry:
-    if entry_path(path) != path:
+    plain = len(path) <= PLAIN and _PLAIN.fullmatch(path)
+    if not plain and entry_path(path) != path:
         message = f"{path!r} is not in its canonical form"
         raise ValueError(message)
     if digest is not None:

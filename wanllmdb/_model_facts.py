@@ -41,7 +41,7 @@ def _numbered(number: int | None) -> str | None:
 
 
 _TOLD = {"stage": "stage", "link": "artifact", "unlink": "artifact",
-         "approve": "approver"}  # fmt: skip
+         "approve": "approver", "single_holder": "single_holder"}  # fmt: skip
 """What of an event's two sides its `from` and `to` are."""
 
 

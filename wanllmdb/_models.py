@@ -10,7 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wanllmdb import _names
-from wanllmdb._catalog import artifacts, events, model_aliases, models
+from wanllmdb._catalog import (
+    artifacts,
+    deleted_models,
+    events,
+    model_aliases,
+    models,
+)
+from wanllmdb._catalog.deleted_models import Trashed
 from wanllmdb._store import Store, operation
 from wanllmdb.errors import (
     AliasNotFoundError,
@@ -150,7 +157,7 @@ def unlink_version(
 
 @operation("delete model")
 def delete(store: Store, name: str, *, force: bool = False) -> None:
-    """Remove a model and its links; what they link to stays. Durable on return.
+    """Move a model to the trash; what it links to stays. Durable on return.
 
     Raises:
         ModelNotFoundError: there is none.
@@ -161,7 +168,52 @@ def delete(store: Store, name: str, *, force: bool = False) -> None:
         held = models.versions(connection, model.pk, Stage.PRODUCTION)
         if held and not force:
             raise _in_production(name, [version.number for version in held])
-        models.delete(connection, model)
+        deleted_models.delete(connection, model)
+
+
+@operation("restore model")
+def restore(store: Store, name: str) -> ModelRecord:
+    """Bring a deleted model back, with its versions; durable on return.
+
+    Raises:
+        ModelNotFoundError: there is none in the trash.
+        StateError: what its versions link to is in the trash.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        model = deleted_models.find(connection, name)
+        deleted_models.restore(connection, model)
+        return models.read_model(connection, model)
+
+
+@operation("purge model")
+def purge(store: Store, name: str) -> None:
+    """Remove a deleted model for good; its numbers and its history stay. Durable.
+
+    Raises:
+        ModelNotFoundError: there is none in the trash.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        deleted_models.purge(connection, deleted_models.find(connection, name))
+
+
+def trash(store: Store) -> list[Trashed]:
+    """The models in the trash, the last one first."""
+    return deleted_models.listed(store.catalog.reader)
+
+
+@operation("change model")
+def set_single_holder(store: Store, name: str, *, on: bool) -> ModelRecord:
+    """Let a model's stages have one version each, or any number; durable on return.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        StageConflictError: several versions are in a stage that shall have one.
+    """
+    with store.catalog.transaction(durable=True) as connection:
+        model = models.get(connection, name)
+        if model.single_holder != on:
+            models.set_single_holder(connection, model, on)
+        return models.read_model(connection, model)
 
 
 def _in_production(model: str, numbers: Iterable[int]) -> VersionInUseError:

@@ -8,6 +8,7 @@ URI. Proxies of the environment are not asked. The certificate must be the name'
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import socket
@@ -16,7 +17,8 @@ import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from urllib.parse import quote, urldefrag, urljoin
+from typing import Any
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 from wanllmdb import _addresses, _redact, _references
 from wanllmdb._references import Reference, shown
@@ -37,7 +39,13 @@ READ_SECONDS = 60.0
 """How long a host may be silent; how long all of it takes is not limited."""
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
-"""What fsspec opens each kind of bucket with."""
+"""What fsspec opens each kind of bucket with; the extra has the name of the scheme."""
+
+BLOCK = 8 << 20
+"""Bytes of an object that are asked for at once; s3fs would hold 50 MiB."""
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 
 _MOVED = (301, 302, 303, 307, 308)
 _DENIED = (401, 403, 407)
@@ -77,6 +85,7 @@ def fetch(
     *,
     max_bytes: int | None = None,
     network: Network | None = None,
+    local: bool = True,
 ) -> int:
     """Hand over the bytes that a reference points at; how many there are.
 
@@ -85,16 +94,23 @@ def fetch(
         write: Called with each piece, in order.
         max_bytes: Stop where there are more.
         network: How the network is reached.
+        local: Whether files of this machine may be read; not for what others refer to.
 
     Raises:
         InvalidInputError: it is no reference, leads to an address that is not public,
-            or names what is no regular file. No such address is connected to.
+            or names what is no regular file. No such address is connected to. Or it is
+            a file, and may not be.
         DigestMismatchError: there are more bytes than `max_bytes`.
         RemoteUnreachableError: nothing answers, or nothing is there.
         RemoteDeniedError: it must not be read.
         MissingExtraError: the package for its scheme is not installed.
     """
     reference = _references.parse(uri)
+    if reference.scheme == "file" and not local:
+        raise InvalidInputError(
+            f"{shown(uri)} is a file of this machine, and comes from another one.",
+            hint="Look at it yourself, and copy what you want.", uri=shown(uri),
+        )  # fmt: skip
     done = 0
     with closing(_pieces(reference, network or NETWORK)) as pieces:
         for piece in pieces:
@@ -113,7 +129,7 @@ def _pieces(reference: Reference, network: Network) -> Generator[bytes, None, No
         return _read_file(reference)
     if reference.scheme == "https":
         return _read_https(reference, network)
-    return _read_object(reference)
+    return _read_object(reference, network)
 
 
 def _read_file(reference: Reference) -> Generator[bytes, None, None]:
@@ -132,19 +148,107 @@ def _read_file(reference: Reference) -> Generator[bytes, None, None]:
         os.close(fd)
 
 
-def _read_object(reference: Reference) -> Generator[bytes, None, None]:
-    # The filesystem of the very scheme: `fsspec.open` would take chains of schemes.
-    with _translated(reference):
-        try:
-            import fsspec
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object below a prefix.
 
-            system = fsspec.filesystem(reference.scheme)
-        except ImportError as error:
-            package = PACKAGES[reference.scheme]
-            raise MissingExtraError(
-                f"Opening {shown(reference.uri)} needs the package {package!r}.",
-                hint=f"Install it with: pip install {package}", module=package,
-            ) from error  # fmt: skip
+    Attributes:
+        path: Its key, without the prefix.
+        size: Bytes, as the listing says.
+    """
+
+    path: str
+    size: int
+    _reference: Reference
+    _system: Any
+    _key: str
+
+    def fetch(self, write: Callable[[bytes], object]) -> int:
+        """Hand over its bytes; how many there are.
+
+        Raises:
+            RemoteUnreachableError: nothing answers, or nothing is there.
+            RemoteDeniedError: it must not be read.
+        """
+        done = 0
+        with _translated(self._reference):
+            file = self._system.open(self._key, "rb")
+        with file:
+            for piece in _read_all(self._reference, file.read):
+                done += len(piece)
+                write(piece)
+        return done
+
+
+def objects(
+    uri: str, limit: int = _references.MAX_OBJECTS, *, network: Network | None = None
+) -> list[Object] | None:
+    """The objects below a prefix of a bucket; None for what is no prefix.
+
+    Args:
+        uri: The reference; a prefix ends in a slash, or has no object of its name.
+        limit: How many there may be.
+        network: How the network is reached.
+
+    Raises:
+        InvalidInputError: there are more.
+        RemoteUnreachableError: nothing answers, or nothing is there.
+        RemoteDeniedError: it must not be read.
+        MissingExtraError: the package for its scheme is not installed.
+    """
+    reference = _references.parse(uri)
+    if reference.scheme not in PACKAGES:
+        return None
+    system = _system(reference, network or NETWORK)
+    with _translated(reference):
+        marked = not reference.path.strip("/") or reference.path.endswith("/")
+        if not marked and system.info(uri)["type"] == "file":
+            return None
+        root = f"{reference.host}/{reference.path.strip('/')}".rstrip("/") + "/"
+        found = [
+            Object(key[len(root) :], size, reference, system, key)
+            for key, size in _listed(reference.scheme, system, root, limit)
+            if key.startswith(root) and not key.endswith("/")  # those mark directories
+        ]
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if len(found) > limit:
+        raise InvalidInputError(
+            f"There are more than {limit} objects below {shown(uri)}.",
+            hint="Refer to parts of it.", limit=limit,
+        )  # fmt: skip
+    return sorted(found, key=lambda one: one.path)
+
+
+def _listed(
+    scheme: str, system: Any, root: str, limit: int
+) -> Iterator[tuple[str, int]]:
+    """(key with its bucket, size) of objects below a prefix; few beyond a limit."""
+    if scheme == "s3":  # which asks for no more pages than that
+        for key, told in system.find(root, detail=True, max_items=limit + 1).items():
+            if told["type"] == "file":
+                yield key, told["size"]
+        return
+    count = 0
+    for _, _, files in system.walk(root, detail=True):
+        for told in files.values():
+            yield told["name"], told["size"]
+            count += 1
+            if count > limit:
+                return
+
+
+def is_missing(error: RemoteError) -> bool:
+    """Whether the host answered, and nothing is there."""
+    gone = isinstance(error.__cause__, FileNotFoundError)
+    return gone or error.identity.get("status") in (404, 410)
+
+
+def _read_object(
+    reference: Reference, network: Network
+) -> Generator[bytes, None, None]:
+    system = _system(reference, network)
+    with _translated(reference):
         if system.info(reference.uri)["type"] != "file":  # it would open, as empty
             raise InvalidInputError(
                 f"{shown(reference.uri)} is no object, but a directory of objects.",
@@ -153,6 +257,42 @@ def _read_object(reference: Reference) -> Generator[bytes, None, None]:
         file = system.open(reference.uri, "rb")
     with file:
         yield from _read_all(reference, file.read)
+
+
+def _system(reference: Reference, network: Network) -> Any:
+    """The filesystem of the very scheme: `fsspec.open` would take chains of them.
+
+    Credentials and endpoints are those of the environment, or of the profile there.
+    """
+    scheme, package = reference.scheme, PACKAGES[reference.scheme]
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if scheme == "s3":
+        options["default_block_size"] = BLOCK
+    with _translated(reference):
+        try:
+            import fsspec
+
+            system = fsspec.filesystem(scheme, **options)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"Opening {shown(reference.uri)} needs the package {package!r}.",
+                hint=f'Install it with: pip install "wanllmdb[{scheme}]"',
+                module=package, extra=scheme,
+            ) from error  # fmt: skip
+        if scheme == "s3":
+            _check_endpoint(reference, system.connect().meta.endpoint_url, network)
+    return system
+
+
+def _check_endpoint(reference: Reference, endpoint: str, network: Network) -> None:
+    """Refuse Amazon's own name where it leads inside, unless the user has set it.
+
+    Any other name can only be the user's: a reference has none.
+    """
+    place = urlsplit(endpoint)
+    host = place.hostname or ""
+    if host.endswith(_AMAZON) and not any(map(os.environ.get, _ENDPOINTS)):
+        _refuse_closed(reference, network.resolve(host, place.port or 443))
 
 
 def _read_all(
@@ -231,6 +371,11 @@ def _checked(reference: Reference, port: int, network: Network) -> Sequence[str]
         found: Sequence[str] = [reference.host]
     else:
         found = network.resolve(reference.host, port)
+    _refuse_closed(reference, found)
+    return found
+
+
+def _refuse_closed(reference: Reference, found: Sequence[str]) -> None:
     for address in found:
         if not _addresses.is_public(address):
             raise InvalidInputError(
@@ -238,7 +383,6 @@ def _checked(reference: Reference, port: int, network: Network) -> Sequence[str]
                 hint="Only what everybody can reach is opened; give a file:// of it.",
                 uri=shown(reference.uri), address=address,
             )  # fmt: skip
-    return found
 
 
 def _target_of(reference: Reference, response: http.client.HTTPResponse) -> Reference:

@@ -18,6 +18,9 @@ from wanllmdb import _addresses, _redact
 from wanllmdb.errors import InvalidInputError
 
 SCHEMES = ("s3", "gs", "az", "https", "file")
+MAX_OBJECTS = 10_000
+"""Files of a directory, or objects of a prefix, unless more are asked for."""
+
 MAX_BYTES = 4096
 DEPTH = 8
 """Times that a path may be percent-encoded over; nobody means more than two."""

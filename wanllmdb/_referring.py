@@ -18,9 +18,6 @@ from wanllmdb._staging import hash_file
 from wanllmdb.errors import DigestMismatchError, InvalidInputError
 from wanllmdb.types import Digest
 
-MAX_OBJECTS = 10_000
-"""Files of a directory that become entries, unless more are asked for."""
-
 
 class Known(NamedTuple):
     """What was said of the bytes; None for what was not."""

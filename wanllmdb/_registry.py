@@ -86,15 +86,39 @@ class ModelRegistry:
         return [_model_facts.of_model(record) for record in found]
 
     def delete(self, name: str, force: bool = False) -> None:
-        """Remove a model and its links; the artifacts stay.
+        """Move a model to the trash; the artifacts stay, and nothing keeps them.
 
-        A model that is made again under the name goes on with its numbers and history.
+        `restore` brings it back for 30 days, or until the trash is emptied. A model
+        that is made again under the name goes on with its numbers and history, without
+        its versions.
 
         Raises:
             ModelNotFoundError: there is none.
             VersionInUseError: it has versions in production, and force is not given.
         """
         _models.delete(self.store, name, force=force)
+
+    def restore(self, name: str) -> dict[str, Any]:
+        """Bring a deleted model back, with its versions, stages and aliases.
+
+        Versions whose artifacts were purged meanwhile are lost.
+
+        Raises:
+            ModelNotFoundError: there is none in the trash.
+            StateError: what its versions link to is in the trash.
+        """
+        return _model_facts.of_model(_models.restore(self.store, _names.model(name)))
+
+    def set_single_holder(self, name: str, on: bool = True) -> dict[str, Any]:
+        """Let a model's stages have one version each, or any number.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            StageConflictError: several versions are in a stage that shall have one;
+                nothing is changed.
+        """
+        changed = _models.set_single_holder(self.store, name, on=bool(on))
+        return _model_facts.of_model(changed)
 
     # Versions
 
@@ -409,8 +433,8 @@ class ModelRegistry:
 
         Returns:
             `at` (ISO 8601 in UTC), `kind` (create, link, stage, approve, alias, unlink,
-            delete), `version`, `from`, `to`, `who`, `host`, `approver`, `comment`,
-            `alias`; None where they do not apply.
+            delete, restore, purge, single_holder), `version`, `from`, `to`, `who`,
+            `host`, `approver`, `comment`, `alias`; None where they do not apply.
 
         Raises:
             ModelNotFoundError: there never was one of that name.

@@ -19,6 +19,9 @@ from wanllmdb.types import Stat, stat_numbers
 NAMED = 20
 """Offenders that an error names."""
 
+REPEATED = 200_000
+"""Paths into directories that were reached before by another one, through links."""
+
 PLAIN = 200
 """Characters of a path that is too short for any limit."""
 
@@ -132,7 +135,8 @@ def scan(
     Raises:
         InvalidInputError: some cannot be added: special files, unreadable ones, loops
             of links, names that no entry can have. The message names them. Or there
-            are more than `limit`.
+            are more than `limit`, or links that lead to the same directories again and
+            again.
     """
     if _layout.is_catalog(root / _layout.CATALOG):
         raise InvalidInputError(
@@ -167,23 +171,29 @@ class _Scan:
         self._limit = limit
         self._known = known
         self._directories: set[str] = set()
-        above = frozenset([_identity(root.stat())])
-        self._waiting = [(str(root), prefix, above)]
+        here = _identity(root.stat())
+        self._waiting = [(str(root), prefix, here, frozenset([here]))]
+        self._seen: set[tuple[int, int]] = set()
+        self._repeated = 0
 
     def run(self) -> None:
         count = 0
         while self._waiting:
-            directory, head, above = self._waiting.pop()
+            directory, head, here, above = self._waiting.pop()
+            again = here in self._seen
+            self._seen.add(here)
             listing = self._known.get(directory)
             inside = None if listing is None else _unchanged(directory, head, listing)
             if listing is not None and inside is not None:
                 self.unchanged.append(Unchanged(head, directory, listing))
                 count += len(listing.names)
+                self._reached(directory, again * (len(listing.names) + len(inside)))
                 for name in inside:
                     place = f"{directory.rstrip('/')}/{name}"
                     self._tried(place, self._enter, place, name, head, above)
             else:
                 for item in _inside(directory, self.wrong):
+                    self._reached(directory, again)
                     self._tried(item.path, self._take, item, head, above)
             if self._limit is not None and len(self.found) + count > self._limit:
                 raise _too_many(self._root, self._limit)
@@ -191,6 +201,12 @@ class _Scan:
             f"{self.found[path].source!r} (a directory's name is {path!r}, too)"
             for path in sorted(self._directories & self.found.keys())
         ]
+
+    def _reached(self, directory: str, paths: int) -> None:
+        """Count paths into a directory that was reached before."""
+        self._repeated += paths
+        if self._repeated > REPEATED:
+            raise _endless(self._root, directory)
 
     def _tried(self, place: str, work: Callable[..., None], *given: object) -> None:
         """Note a place that cannot be added, and go on."""
@@ -216,7 +232,7 @@ class _Scan:
         if here in above:
             raise _Refused("a link to a directory above it")
         self.renamed |= path != f"{head}/{name}".lstrip("/")
-        self._waiting.append((place, path, above | {here}))
+        self._waiting.append((place, path, here, above | {here}))
         self._directories.add(path)
 
 
@@ -255,6 +271,15 @@ def _path_of(head: str, name: str) -> str:
     if head and len(head) + len(name) < PLAIN and _PLAIN.fullmatch(name):
         return f"{head}/{name}"
     return entry_path(f"{head}/{name}".lstrip("/"))
+
+
+def _endless(root: Path, directory: str) -> InvalidInputError:
+    # Few links are enough: two in each of thirty directories make 2 ** 30 paths.
+    return InvalidInputError(
+        f"{root} leads to the same directories again and again by links: to"
+        f" {directory!r}, among others, {REPEATED} paths in all.",
+        hint="Remove the links, or add what they lead to by itself.",
+    )
 
 
 def _too_many(root: Path, limit: int) -> InvalidInputError:

@@ -283,7 +283,7 @@ def _refuse_quarantined(part: PartRows) -> None:
     if part.quarantined:
         raise CorruptPartError(
             f"{part.path} is damaged, and was set aside.",
-            hint="It lies in the Store's trash/; a backup may have it whole.",
+            hint="It was put into the Store's trash/; a backup may have it whole.",
             part=part.path, set_aside=True,
         )  # fmt: skip
 

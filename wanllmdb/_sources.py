@@ -93,7 +93,7 @@ class Lost:
             more = f" and {len(names) - NAMED} more" if names[NAMED:] else ""
             _voice.warn(
                 f"{part} was damaged and set aside: rows of {', '.join(names[:NAMED])}"
-                f"{more} are left out. It lies in the Store's trash/."
+                f"{more} are left out. It was put into the Store's trash/."
             )
 
 

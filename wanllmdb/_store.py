@@ -134,6 +134,18 @@ class Store:
         """The directory of a run's log and files."""
         return self.logs.directory(uid)
 
+    def set_blob_aside(self, digest: str) -> None:
+        """Put a blob that was found damaged into the trash, if it is.
+
+        Then its content is stored anew by whoever adds it again. Where it cannot be
+        moved, it stays: every reader checks it.
+        """
+        if not self.read_only:
+            try:
+                self.blobs.set_aside(digest)
+            except OSError as error:
+                self.debug.survived("setting a blob aside", error)
+
     @contextmanager
     def operation(self, name: str) -> Iterator[str]:
         """An operation with an id, noted in the debug log."""

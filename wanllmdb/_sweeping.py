@@ -91,6 +91,11 @@ class Sweeper:
         """A gc owns the lock of this file; whoever needs blobs shares it."""
         return self.root / _layout.LOCKS / "gc.lock"
 
+    @property
+    def gc_turn(self) -> Path:
+        """A gc that waits for its lock holds that of this file: it is the next one."""
+        return self.root / _layout.LOCKS / "gc-turn.lock"
+
     @contextmanager
     def gc_kept_out(self) -> Iterator[None]:
         """No gc runs meanwhile.
@@ -98,7 +103,7 @@ class Sweeper:
         Raises:
             StoreLockedError: one ran for ten minutes.
         """
-        with _locks.shared(self.gc_lock, GC_SECONDS) as held:
+        with _locks.shared(self.gc_lock, GC_SECONDS, self.gc_turn) as held:
             if not held:
                 raise StoreLockedError(
                     f"A gc of {self.root} is running.", hint="Wait, and try again."

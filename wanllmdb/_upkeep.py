@@ -282,7 +282,9 @@ def _part_problem(store: Store, part: sealed.StoredPart) -> str | None:
 
 
 def verify(store: Store, share: float = 1.0, *, quick: bool = False) -> Iterator[str]:
-    """Look at the bytes of sealed parts and blobs; set damaged parts aside, in trash/.
+    """Look at the bytes of sealed parts and blobs; set aside what is damaged.
+
+    A blob that was set aside is stored again by whoever adds its content.
 
     Args:
         store: Where.
@@ -298,17 +300,20 @@ def verify(store: Store, share: float = 1.0, *, quick: bool = False) -> Iterator
         if problem is None:
             continue
         yield problem
-        if not part.quarantined and not store.read_only:
+        if not store.read_only:
             _set_aside(store, part, problem)
-    yield from blob_problems(store, share, quick=quick)
+    for use, problem in _judged(store, share, quick=quick):
+        yield problem
+        store.set_blob_aside(use.digest)
 
 
 def _set_aside(store: Store, part: sealed.StoredPart, problem: str) -> None:
-    with store.catalog.transaction(durable=True) as connection:
-        sealed.quarantine(connection, part.part)
-        events.record(
-            connection, "quarantine", "part", part.path, reason=problem
-        )  # fmt: skip
+    if not part.quarantined:
+        with store.catalog.transaction(durable=True) as connection:
+            sealed.quarantine(connection, part.part)
+            events.record(
+                connection, "quarantine", "part", part.path, reason=problem
+            )  # fmt: skip
     aside = store.path / TRASH / "parts"
     _files.make_private_dir(aside)
     path = store.parts / part.path
@@ -376,31 +381,33 @@ def _by_run(store: Store) -> Iterator[tuple[RunRecord, int]]:
             yield record, size + _files.size_below(store.run_dir(record.uid))
 
 
-def blob_problems(
-    store: Store, share: float = 1.0, *, quick: bool = False
-) -> Iterator[str]:
+def blob_problems(store: Store) -> Iterator[str]:
     """What is wrong with the blobs that runs and versions need.
-
-    Args:
-        store: Where.
-        share: Of the blobs, the part that is looked at, taken at random.
-        quick: Look at their sizes, and read none.
 
     Yields:
         One sentence for each damaged blob and each thing that needs it.
     """
+    for _, problem in _judged(store):
+        yield problem
+
+
+def _judged(
+    store: Store, share: float = 1.0, *, quick: bool = False
+) -> Iterator[tuple[Use, str]]:
+    """Each use of a damaged blob, and a sentence on it."""
     judged: dict[Digest, str | None] = {}
     dice = random.Random()
     for use in [*_reach.of_runs(store), *_reach.of_versions(store)]:
         if isinstance(use, DamagedManifest):
             for version in use.versions[1:]:  # the first one is named as its user
-                yield f"{version}: the manifest is damaged ({use.digest})"
+                told = f"{version}: the manifest is damaged ({use.digest})"
+                yield Use(use.digest, version, "the manifest"), told
             continue
         if use.digest not in judged:
             chosen = share >= 1 or dice.random() < share
             judged[use.digest] = _blob_problem(store, use, quick) if chosen else None
         if problem := judged[use.digest]:
-            yield f"{use.by}: {use.what} {problem}"
+            yield use, f"{use.by}: {use.what} {problem}"
 
 
 def _blob_problem(store: Store, use: Use, quick: bool) -> str | None:

@@ -24,6 +24,7 @@ from wanllmdb import (
 from wanllmdb._catalog import (
     aliases,
     artifacts,
+    deleted_models,
     events,
     models,
     projects,
@@ -139,13 +140,20 @@ def keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Dig
         MissingBlobError: an entry's bytes are gone.
     """
     staged = {} if draft.staging is None else draft.staging.new
-    if not staged and _is_newest(store, project, draft.new.name, manifest):
-        return _digest.of_bytes(manifest)  # a version has them, and gc is kept out
+    whole = _digest.of_bytes(manifest)
+    if (
+        not staged
+        and _is_newest(store, project, draft.new.name, whole)
+        and store.blobs.present({whole: len(manifest)})
+    ):
+        return whole  # a version has them, and gc is kept out
     needed = {e.digest: e for e in draft.manifest if e.uri is None and e.digest}
-    new = {digest: staged[digest] for digest in needed.keys() & staged}
-    kept = store.blobs.adopt(new)
-    # What a draft shares was looked at when it named it for gc, which leaves it.
-    kept |= set() if draft.staging is None else draft.staging.held
+    kept = store.blobs.adopt({d: staged[d] for d in needed.keys() & staged})
+    # What a draft shares was looked at when it named it for gc, which leaves it; but
+    # for what was found to be damaged since.
+    if draft.staging is not None:
+        damaged = store.blobs.damaged()
+        kept |= {d for d in draft.staging.held if _digest.hex_of(d) not in damaged}
     unsure = needed.keys() - kept
     for digest in sorted(unsure - store.blobs.listed(unsure)):
         path = needed[digest].path
@@ -156,14 +164,14 @@ def keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Dig
     return store.blobs.put_bytes(manifest)
 
 
-def _is_newest(store: Store, project: str, name: str, manifest: bytes) -> bool:
-    """Whether an artifact's newest version holds just this."""
+def _is_newest(store: Store, project: str, name: str, digest: Digest) -> bool:
+    """Whether an artifact's newest version has this manifest."""
     reader = store.catalog.reader
     try:
         newest = artifacts.newest(reader, artifacts.find(reader, project, name))
     except ArtifactNotFoundError:
         return False
-    return newest is not None and newest.digest == _digest.of_bytes(manifest)
+    return newest is not None and newest.digest == digest
 
 
 def _taken_over(newest: VersionRecord, new: NewVersion) -> NewVersion:
@@ -551,6 +559,7 @@ def purge(store: Store, version: VersionRecord) -> None:
                 f"{now.path} is not in the trash.", hint="Delete it first."
             )
         _refuse_used(store, connection, now, force=True)
+        deleted_models.forget_links(connection, now.pk)
         artifacts.record(connection, "purge", now, before=now.path)
         artifacts.purge(connection, now.pk)
 

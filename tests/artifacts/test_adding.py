@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import time
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 import wanllmdb
-from wanllmdb import Artifact
+from wanllmdb import Artifact, _scanning
 from wanllmdb.errors import (
     EntryNotFoundError,
     InvalidInputError,
@@ -73,6 +74,58 @@ def test_links_are_followed_to_files_and_directories(made, run):
     assert entries(artifact) == {"x": 1, "l": 3, "twice": 3, "dir/p": 4, "same/p": 4}
     artifact.add_file(root / "twice", name="file")
     assert artifact.get_entry("file").size == 3
+
+
+def diamonds(root):
+    """Two links in each of thirty directories: 2 ** 30 paths to one file."""
+    for level in range(30):
+        place = root / f"d{level}"
+        place.mkdir(parents=True)
+        for name in "lr":
+            (place / name).symlink_to(root / f"d{level + 1}")
+    (root / "d30").mkdir()
+    (root / "d30" / "file").write_text("1")
+
+
+def everyone_to_all(root):
+    """Fifteen directories that link to each other: 15! ways through them."""
+    for level in range(15):
+        place = root / f"d{level}"
+        place.mkdir(parents=True)
+        (place / "file").write_text("1")
+        for other in range(15):
+            (place / f"l{other}").symlink_to(root / f"d{other}")
+
+
+@pytest.mark.parametrize("tangle", [diamonds, everyone_to_all])
+def test_links_that_multiply_paths_end_with_one_error(
+    tangle, run, tmp_path, monkeypatch
+):
+    """In bounded time and memory, whatever they lead to; nothing is added."""
+    monkeypatch.setattr(_scanning, "REPEATED", 20_000)
+    root = tmp_path / "tangle"
+    tangle(root)
+    artifact = draft()
+    began = time.monotonic()
+    with pytest.raises(InvalidInputError, match="again and again") as raised:
+        artifact.add_dir(root)
+    assert time.monotonic() - began < 20
+    assert len(str(raised.value)) < 2000
+    assert entries(artifact) == {}
+
+
+def test_a_directory_that_is_linked_to_often_is_added_each_time(run, tmp_path):
+    """Each path is content."""
+    (tmp_path / "shared").mkdir()
+    for n in range(10):
+        (tmp_path / "shared" / f"{n}").write_text(str(n))
+    root = tmp_path / "root"
+    root.mkdir()
+    for n in range(50):
+        (root / f"l{n}").symlink_to(tmp_path / "shared")
+    artifact = draft()
+    artifact.add_dir(root)
+    assert len(entries(artifact)) == 500
 
 
 def test_all_that_cannot_be_added_is_named_before_a_byte_is_read(made, run, store):

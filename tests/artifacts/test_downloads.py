@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import wanllmdb
-from wanllmdb import _downloads, _staging
+from wanllmdb import _staging, _targets
 from wanllmdb.errors import (
     DigestMismatchError,
     EntryNotFoundError,
@@ -116,13 +116,12 @@ def test_damaged_bytes_are_never_written(version, tmp_path, read, blob, store):
     (place / "d" / "y").write_text("mine")
     spoil(blob(digest))
     for root in (place, tmp_path / "new"):
-        with pytest.raises(DigestMismatchError, match=r"p/a:v1.*'d/y'"):
+        with pytest.raises(IntegrityError, match=r"p/a:v1.*'d/y'"):
             version.download(root)
     assert read(place)["d/y"] == "mine"
     assert "d/y" not in read(tmp_path / "new")
-    with pytest.raises(IntegrityError, match=r"p/a:v1.*'d/y' have changed"):
+    with pytest.raises(IntegrityError, match=r"p/a:v1.*'d/y' is missing"):
         version.verify()
-    blob(digest).unlink()
     with pytest.raises(MissingBlobError, match=r"p/a:v1.*'d/y'"):
         version.download(tmp_path / "new")
     with pytest.raises(IntegrityError, match=r"'d/y' is missing"):
@@ -229,7 +228,7 @@ def test_names_that_differ_by_case_need_a_target_that_tells_them(
     """Refused on one that does not, before anything is written."""
     both = log({"Data/x": "1", "data/X": "2"})
     assert read(both.download(tmp_path / "o")) == {"Data/x": "1", "data/X": "2"}
-    monkeypatch.setattr(_downloads, "_ignores_case", lambda target: True)
+    monkeypatch.setattr(_targets, "_ignores_case", lambda target: True)
     with pytest.raises(InvalidInputError, match="'Data/x' and 'data/X'"):
         both.download(tmp_path / "p")
     assert list((tmp_path / "p").iterdir()) == []

@@ -157,7 +157,7 @@ def test_a_damaged_manifest_is_an_integrity_error_or_another_manifest(manifest, 
     with contextlib.suppress(IntegrityError):
         again = decode(bytes(damaged))
         assert all(entry_path(entry.path) == entry.path for entry in again)
-        assert decode(again.encode()).encode() == again.encode()
+        assert again.encode() == damaged
 
 
 JSON = st.recursive(
@@ -210,6 +210,27 @@ def test_entries_that_contradict_each_other_are_refused(entries):
     """A path twice, or as a file and a directory."""
     with pytest.raises(IntegrityError):
         decode(json.dumps({"format": 1, "entries": entries}).encode())
+
+
+WHOLE = f'{{"format":1,"entries":[["a","{ZERO}",1],["b/c",null,null,"s3://b/k"]]}}\n'
+
+
+@pytest.mark.parametrize(("told", "otherwise"), [
+    (",", ", "), (":1,", ": 1,"), ("\n", ""), ("\n", "\n\n"), ('"a"', '"\\u0061"'),
+    ('"format":1', '"format":true'), ('"format":1', '"format":1.0'),
+    ('"format":1,', '"format":1,"more":2,'), ('"format":1,', '"format":9,"format":1,'),
+    ('"s3://b/k"', '"s3://b/k",null'), ('"s3:', '"s3\\u003a'), ("s3://", "s3:\\/\\/"),
+    (f'["a","{ZERO}",1],["b/c",null,null,"s3://b/k"]',
+     f'["b/c",null,null,"s3://b/k"],["a","{ZERO}",1]'),
+    (f'["a","{ZERO}",1]', f'["a","{ZERO}",1,null]'),
+])  # fmt: skip
+def test_a_manifest_in_other_bytes_is_refused(told, otherwise):
+    """Content has one digest: whoever says it otherwise would give it a second one."""
+    assert decode(WHOLE.encode()).encode() == WHOLE.encode()
+    other = WHOLE.replace(told, otherwise)
+    assert other != WHOLE
+    with pytest.raises(IntegrityError, match="no manifest"):
+        decode(other.encode())
 
 
 @pytest.mark.parametrize("data", [

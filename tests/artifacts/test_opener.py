@@ -463,12 +463,12 @@ def test_a_file_that_is_not_there_is_unreachable(tmp_path):
 def test_a_missing_package_is_named(monkeypatch, scheme, package, lacks):
     """With the command that installs it, whether fsspec is there or not."""
 
-    def filesystem(protocol):
+    def filesystem(protocol, **_):
         raise ImportError(f"Please install {package}")
 
     fake = types.SimpleNamespace(filesystem=filesystem)
     monkeypatch.setitem(sys.modules, "fsspec", None if lacks == "fsspec" else fake)
-    with pytest.raises(MissingExtraError, match=f"pip install {package}"):
+    with pytest.raises(MissingExtraError, match=rf"wanllmdb\[{scheme}\]"):
         fetched(f"{scheme}://bucket/x", Recorder())
 
 
@@ -477,8 +477,25 @@ def bucket(monkeypatch, tmp_path):
     """An fsspec whose buckets are directories."""
 
     class Filesystem:
-        def __init__(self, protocol):
+        def __init__(self, protocol, **options):
             self.protocol = protocol
+            made.append((protocol, options))
+
+        def connect(self):
+            meta = types.SimpleNamespace(endpoint_url=endpoint[0])
+            return types.SimpleNamespace(meta=meta)
+
+        def walk(self, path, detail):
+            assert detail
+            for place in [tmp_path / path, *(tmp_path / path).rglob("*")]:
+                if place.is_dir():
+                    files = [p for p in place.iterdir() if p.is_file()]
+                    yield str(place), {}, {p.name: told(p) for p in files}
+
+        def find(self, path, detail, max_items):
+            assert detail
+            found = [told(p) for p in (tmp_path / path).rglob("*") if p.is_file()]
+            return {one["name"]: one for one in found[:max_items]}
 
         def info(self, path):
             place = tmp_path / path.removeprefix(f"{self.protocol}://")
@@ -495,17 +512,29 @@ def bucket(monkeypatch, tmp_path):
                 raise RuntimeError("EndpointConnectionError")
             return (tmp_path / place).open("rb")
 
+    made, endpoint = [], ["https://s3.amazonaws.com"]
+
+    def told(path):
+        name = path.relative_to(tmp_path).as_posix()
+        return {"name": name, "size": path.stat().st_size, "type": "file"}
+
+    for name in _opener._ENDPOINTS:
+        monkeypatch.delenv(name, raising=False)
     fake = types.SimpleNamespace(filesystem=Filesystem)
     monkeypatch.setitem(sys.modules, "fsspec", fake)
-    return tmp_path
+    return types.SimpleNamespace(place=tmp_path, made=made, endpoint=endpoint)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
 def test_buckets_are_read_by_fsspec(bucket, scheme):
     """By the filesystem of the scheme alone; its failures are said in our words."""
-    (bucket / "b").mkdir()
-    (bucket / "b" / "x").write_bytes(b"bytes")
+    (bucket.place / "b").mkdir()
+    (bucket.place / "b" / "x").write_bytes(b"bytes")
     assert fetched(f"{scheme}://b/x", Recorder()) == b"bytes"
+    wanted = {"use_listings_cache": False}
+    if scheme == "s3":
+        wanted["default_block_size"] = 8 << 20
+    assert bucket.made == [(scheme, wanted)]
     with pytest.raises(RemoteUnreachableError, match="No such file"):
         fetched(f"{scheme}://b/y", Recorder())
     with pytest.raises(RemoteUnreachableError, match="Nothing is there"):
@@ -518,7 +547,7 @@ def test_buckets_are_read_by_fsspec(bucket, scheme):
 
 def test_a_prefix_of_a_bucket_is_no_empty_object(bucket):
     """As which s3fs opens one."""
-    (bucket / "b" / "prefix").mkdir(parents=True)
+    (bucket.place / "b" / "prefix").mkdir(parents=True)
     for uri in ("s3://b/prefix", "s3://b/prefix/", "s3://b"):
         with pytest.raises(InvalidInputError, match="directory of objects"):
             fetched(uri, Recorder())
@@ -526,9 +555,56 @@ def test_a_prefix_of_a_bucket_is_no_empty_object(bucket):
 
 def test_chains_of_schemes_are_not_fsspecs_to_follow(bucket):
     """`::` in a key stays in it."""
-    (bucket / "b" / "x::file:" / "etc").mkdir(parents=True)
-    (bucket / "b" / "x::file:" / "etc" / "passwd").write_bytes(b"key")
+    (bucket.place / "b" / "x::file:" / "etc").mkdir(parents=True)
+    (bucket.place / "b" / "x::file:" / "etc" / "passwd").write_bytes(b"key")
     assert fetched("s3://b/x::file:/etc/passwd", Recorder()) == b"key"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_the_objects_below_a_prefix_are_listed(bucket, scheme):
+    """By their keys below it; a bound ends it, and nothing is an error."""
+    for name in ("a", "d/b", "d/e/c"):
+        path = bucket.place / "b" / "p" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (bucket.place / "b" / "empty").mkdir()
+    for uri in (f"{scheme}://b/p/", f"{scheme}://b/p"):
+        found = _opener.objects(uri, network=Recorder().network)
+        assert [(one.path, one.size) for one in found] == [
+            ("a", 1), ("d/b", 3), ("d/e/c", 5)
+        ]  # fmt: skip
+    assert _opener.objects(f"{scheme}://b/p/a", network=Recorder().network) is None
+    with pytest.raises(InvalidInputError, match="more than 2 objects"):
+        _opener.objects(f"{scheme}://b/p/", 2, network=Recorder().network)
+    with pytest.raises(RemoteUnreachableError, match="No such file") as raised:
+        _opener.objects(f"{scheme}://b/empty/", network=Recorder().network)
+    assert _opener.is_missing(raised.value)
+
+
+def test_amazons_own_name_must_lead_outside(bucket, monkeypatch):
+    """Unless the user has set the endpoint, which may be anything."""
+    (bucket.place / "b").mkdir()
+    (bucket.place / "b" / "x").write_bytes(b"bytes")
+    inside = Recorder({"s3.amazonaws.com": [METADATA]})
+    with pytest.raises(InvalidInputError, match=METADATA):
+        fetched("s3://b/x", inside)
+    with pytest.raises(InvalidInputError, match=METADATA):
+        _opener.objects("s3://b/", network=inside.network)
+    assert fetched("s3://b/x", Recorder({"s3.amazonaws.com": [PUBLIC]})) == b"bytes"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.amazonaws.com")
+    assert fetched("s3://b/x", inside) == b"bytes"
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    bucket.endpoint[0] = "http://127.0.0.1:9000"  # of a profile
+    assert fetched("s3://b/x", Recorder()) == b"bytes"
+
+
+def test_files_of_this_machine_can_be_refused(tmp_path):
+    """For references that come from elsewhere."""
+    (tmp_path / "x").write_bytes(b"mine")
+    uri = (tmp_path / "x").as_uri()
+    assert fetched(uri, Recorder()) == b"mine"
+    with pytest.raises(InvalidInputError, match="comes from another one"):
+        fetched(uri, Recorder(), local=False)
 
 
 def test_the_opener_is_loaded_by_those_who_fetch():

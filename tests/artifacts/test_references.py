@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wanllmdb
-from wanllmdb import _addresses, _manifest, _opener, _references, _referring
+from wanllmdb import _addresses, _manifest, _opener, _references
 from wanllmdb._manifest import Entry, Manifest
 from wanllmdb.errors import (
     ArtifactStateError,
@@ -425,10 +425,10 @@ def test_a_directory_without_checksum_is_one_entry(draft, tree):
 
 def test_a_directory_holds_no_more_files_than_asked_for(draft, tree, monkeypatch):
     """Ten thousand unless said; then nothing is added."""
-    assert _referring.MAX_OBJECTS == 10_000
+    assert _references.MAX_OBJECTS == 10_000
     with pytest.raises(InvalidInputError, match="more than 2 files"):
         draft.add_reference(tree.as_uri(), max_objects=2)
-    monkeypatch.setattr(_referring, "MAX_OBJECTS", 2)
+    monkeypatch.setattr(_references, "MAX_OBJECTS", 2)
     with pytest.raises(InvalidInputError, match="more than 2 files"):
         draft.add_reference(tree.as_uri())
     assert draft.file_count == 0

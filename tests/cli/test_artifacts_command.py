@@ -157,11 +157,17 @@ def test_why_verify_and_gc(invoke, put, cli, store):
     assert "nothing to remove" in invoke("store", "gc", "--dry-run")
     blob.chmod(0o600)
     blob.write_bytes(b"two")
-    for args in (["store", "verify"], ["artifact", "verify", "ds"], ["doctor"]):
+    assert "whole" in invoke("store", "verify", "--quick")  # the size is right
+    for args, said in (
+        (["doctor"], "the bytes of 'a.txt' have changed"),
+        (["artifact", "verify", "ds"], "the bytes of 'a.txt' have changed"),
+        (["artifact", "verify", "ds"], "'a.txt' is missing"),  # it was set aside
+        (["store", "verify"], "the bytes of 'a.txt' are missing"),
+    ):
         done = cli(*args, ok=False)
         assert done.returncode == 5
-        assert "p/ds:v1: the bytes of 'a.txt' have changed" in done.stdout + done.stderr
-    assert "whole" in invoke("store", "verify", "--quick")  # the size is right
+        assert f"p/ds:v1: {said}" in done.stdout + done.stderr
+    assert json.loads(invoke("trash", "ls", "--json"))[0]["damaged"] == "blob"
     blob.write_bytes(b"other")
     assert cli("store", "verify", "--quick", ok=False).returncode == 5
     assert cli("store", "gc", "--grace", "1", ok=False).returncode == 2

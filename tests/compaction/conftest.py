@@ -110,6 +110,10 @@ class Bench:
         for command in (["doctor"], ["store", "verify"]):
             done = CliRunner().invoke(cli, ["--store", str(store), *command])
             assert done.exit_code == 0, done.output
+        self.check_parts(store)
+
+    def check_parts(self, store: Path) -> None:
+        """No file is left over."""
         known = {row[0] for row in sql(store, "SELECT name FROM part")}
         known |= {
             Path(row[0]).name for row in sql(store, "SELECT path FROM retired")

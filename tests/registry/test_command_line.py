@@ -98,6 +98,58 @@ def test_stage_moves_and_says_what_was_archived(invoke, registry):
     assert (last["comment"], last["approver"]) == ("better", "ann")
 
 
+def test_create_and_set_say_what_a_model_is(invoke, registry):
+    """With its facts; they can be changed later."""
+    assert invoke("model", "create", "net", "--description", "d",
+                  "--single-holder") == "net\n"  # fmt: skip
+    found = {one["name"]: one for one in registry.list_models()}
+    assert (found["net"]["description"], found["net"]["single_holder"]) == ("d", True)
+    assert invoke("model", "set", "net", "--many-holders") == ""
+    assert registry.list_models("net")[0]["single_holder"] is False
+
+
+def test_approve_notes_who_agreed(invoke, registry):
+    """You, unless somebody is named."""
+    said = invoke("model", "approve", "churn", "1", "--approver", "ann", "-m", "good")
+    assert said == "churn:v1 approved by ann\n"
+    last = registry.history("churn")[-1]
+    assert (last["kind"], last["approver"], last["comment"]) == (
+        "approve", "ann", "good",
+    )  # fmt: skip
+    invoke("model", "approve", "churn", "2")
+    assert registry.get_model_version("churn", 2)["approved_by"] == last["who"]
+
+
+def test_unlink_takes_a_version_out(invoke, registry):
+    """Not without being told to; the artifact stays."""
+    assert invoke("model", "unlink", "churn", "1", "--dry-run") == "churn:v1\n"
+    assert len(registry.get_model_versions("churn")) == 2
+    assert invoke("model", "unlink", "churn", "1", "--yes") == "churn:v1\n"
+    assert [v["version"] for v in registry.get_model_versions("churn")] == ["v2"]
+
+
+def test_rm_moves_models_to_the_trash(invoke, registry):
+    """All of them, or none where one is not there."""
+    assert invoke("model", "rm", "churn", "--dry-run") == "churn\n"
+    done = CliRunner().invoke(group, ["model", "rm", "churn", "none", "--yes"])
+    assert done.exit_code != 0
+    assert len(registry.list_models()) == 1
+    assert invoke("model", "rm", "churn", "--yes") == "churn\n"
+    assert registry.list_models() == []
+
+
+@pytest.mark.parametrize("words", [["rm", "churn"], ["unlink", "churn", "1"]])
+def test_what_removes_asks_or_needs_to_be_told(fails, registry, words):
+    """Off a terminal it wants --yes; what is in production wants --force."""
+    status, said = fails("model", *words)
+    assert status == 2
+    assert "--yes" in said
+    registry.transition_stage("churn", 1, "production")
+    status, said = fails("model", *words, "--yes")
+    assert status == 4
+    assert "production" in said
+
+
 def test_history_is_a_table(invoke):
     """Oldest first, one line for each change."""
     lines = invoke("model", "history", "churn").splitlines()

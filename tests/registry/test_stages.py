@@ -337,3 +337,47 @@ def test_the_view_models_shows_every_version(logged, api, run, weights):
     ]
     mine = api.query("SELECT model FROM models", project="q").fetchall()
     assert mine == [("another",)]
+
+
+# One holder, later
+
+
+def test_one_holder_is_asked_for_later(logged, stages):
+    """From then on, as if it had been made so; and it can be lifted again."""
+    registry = logged(3)
+    registry.transition_stage("churn", 1, "production")
+    assert registry.set_single_holder("churn")["single_holder"] is True
+    with pytest.raises(StageConflictError, match="churn:v1"):
+        registry.transition_stage("churn", 2, "production")
+    registry.log_model(None, _weights(registry), "churn")
+    with pytest.raises(StageConflictError):
+        registry.transition_stage("churn", 4, "production")
+    assert registry.set_single_holder("churn", False)["single_holder"] is False
+    registry.transition_stage("churn", 2, "production")
+    last = [row for row in registry.history("churn") if row["kind"] == "single_holder"]
+    assert [(row["from"], row["to"]) for row in last] == [(False, True), (True, False)]
+
+
+def _weights(registry):
+    path = registry.store.path.parent / "other.bin"
+    path.write_text("other")
+    return path
+
+
+def test_a_crowded_stage_is_named_where_one_holder_is_asked_for(logged, stages):
+    """All that are in it; nothing is changed, and said again it is no change."""
+    registry = logged(5)
+    for number, stage in ((1, "production"), (3, "production"), (2, "staging"),
+                          (4, "staging"), (5, "archived")):  # fmt: skip
+        registry.transition_stage("churn", number, stage)
+    with pytest.raises(
+        StageConflictError, match=r"v2, v4 in staging and v1, v3 in production"
+    ):
+        registry.set_single_holder("churn")
+    registry.transition_stage("churn", 4, "archived")
+    with pytest.raises(StageConflictError, match=r"has v1, v3 in production, which"):
+        registry.set_single_holder("churn")
+    assert registry.list_models()[0]["single_holder"] is False
+    count = len(registry.history("churn"))
+    registry.set_single_holder("churn", False)
+    assert len(registry.history("churn")) == count

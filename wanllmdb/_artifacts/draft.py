@@ -138,6 +138,9 @@ class Draft(ArtifactFacts):
     ) -> list[ArtifactEntry]:
         """Refer to bytes that stay where they are; nothing of a network is asked.
 
+        A prefix of a bucket (``s3://bucket/data/``) is one entry; what is below it when
+        it is fetched, is fetched: at most 10,000 objects.
+
         What is known of them is compared when they are fetched: see `download`.
 
         Args:
@@ -159,11 +162,11 @@ class Draft(ArtifactFacts):
                 cannot be read, the directory holds too much, or a path is taken.
             DigestMismatchError: the file is not what was said of it.
         """
-        from wanllmdb import _referring
+        from wanllmdb import _references, _referring
 
         self._draft()
         known = _referring.known(size, md5_hash, sha256_hash)
-        limit = _referring.MAX_OBJECTS if max_objects is None else max_objects
+        limit = _references.MAX_OBJECTS if max_objects is None else max_objects
         path = None if name is None else entry_path(name)
         new = _referring.entries(uri, path, known, limit, hashed=checksum)
         self._put_entries(new, overwrite=False)

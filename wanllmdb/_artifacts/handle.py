@@ -205,7 +205,8 @@ class Artifact(Draft):
 
         Args:
             root: The directory; default ``./artifacts/NAME-vN``.
-            allow_missing_references: Accepted as W&B has it; without effect.
+            allow_missing_references: Leave out references at which nothing is any more,
+                with a warning each; what fails otherwise, fails.
             skip_cache: Accepted as W&B has it; without effect.
             path_prefix: Only this path, or what is below it.
             multipart: Accepted as W&B has it; without effect.
@@ -221,16 +222,17 @@ class Artifact(Draft):
                 points.
             RemoteError: what a reference points at cannot be read.
         """
-        del allow_missing_references, skip_cache, multipart
+        del skip_cache, multipart
+        how = {"references": references, "allow_missing": allow_missing_references}
         if path_prefix is None or self._is_nowhere:
-            return str(self._download(root, None, references=references))
+            return str(self._download(root, None, **how))
         path = entry_path(path_prefix)
         entry = self._entries.find(path)
         below = [entry] if entry is not None else self._entries.below(path)
         if not below:
             raise self._lacks(path)
         paths = [found.path for found in below]
-        return str(self._download(root, paths, references=references))
+        return str(self._download(root, paths, **how))
 
     def _download(
         self,
@@ -238,6 +240,7 @@ class Artifact(Draft):
         paths: Sequence[str] | None,
         *,
         references: bool = False,
+        allow_missing: bool = False,
     ) -> Path:
         place = Path(os.fspath(root)) if root is not None else self._default_root()
         if self._is_nowhere:
@@ -247,7 +250,11 @@ class Artifact(Draft):
         entries = [e for e in self._entries if wanted is None or e.path in wanted]
         total = sum(entry.size or 0 for entry in entries)
         with _progress.shown(f"downloading {self.name}", total) as told:
-            _downloads.write(store, record, entries, place, told, references=references)
+            _downloads.write(
+                store, record, entries, place, told, references=references,
+                allow_missing=allow_missing,
+                tidy=len(entries) == len(self._entries),  # once, not for each of many
+            )  # fmt: skip
         return place
 
     def _default_root(self) -> Path:
@@ -310,7 +317,8 @@ class Artifact(Draft):
             more = f"; and {len(found) - 5} more" if found[5:] else ""
             raise IntegrityError(
                 "; ".join(found[:5]) + more + ".",
-                hint="Do not use it; bring the bytes back from a backup.",
+                hint=f"Do not use it. {_downloads.HEALED}" if place is None
+                else "Download it again.",
                 problems=len(found),
             )  # fmt: skip
         return True

@@ -76,9 +76,16 @@ def create(
 ) -> Model:
     """Make a model; one that was deleted goes on with its numbers and its history.
 
+    The versions that it had are gone for good then.
+
     Raises:
         ConflictError: there is one of that name.
     """
+    connection.execute(
+        "DELETE FROM model_version WHERE model_id IN"
+        " (SELECT id FROM model WHERE name = ? AND deleted_us IS NOT NULL)",
+        (name,),
+    )
     row = connection.execute(
         "INSERT INTO model (uid, name, description, single_holder, created_us)"
         " VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET deleted_us = NULL,"
@@ -124,7 +131,7 @@ def get(connection: sqlite3.Connection, name: str) -> Model:
     """
     found = find(connection, _names.model(name))
     if found is None:
-        raise _unknown(name)
+        raise unknown(name)
     return found
 
 
@@ -149,15 +156,40 @@ def listed(
     return [_model(row) for row in rows.fetchall()]
 
 
-def delete(connection: sqlite3.Connection, model: Model) -> None:
-    """Remove a model and its links; its numbers and its history stay."""
-    before = [_facts(version) for version in versions(connection, model.pk)]
-    connection.execute("DELETE FROM model_version WHERE model_id = ?", (model.pk,))
-    connection.execute(
-        "UPDATE model SET deleted_us = ? WHERE id = ?", (_clock.now_us(), model.pk)
-    )
-    events.record(connection, "delete", "model", model.uid, before=before)
-    events.touch_fields(connection, "model", model.uid, ["deleted"])
+def set_single_holder(
+    connection: sqlite3.Connection, model: Model, single_holder: bool
+) -> None:
+    """Let a model's stages have one version each, or any number.
+
+    Raises:
+        StageConflictError: several versions are in a stage that shall have one.
+    """
+    try:
+        connection.execute(
+            "UPDATE model SET single_holder = ? WHERE id = ?",
+            (single_holder, model.pk),
+        )
+    except sqlite3.IntegrityError as error:
+        # model_stage_holder, to which the versions come along.
+        raise _crowded(connection, model) from error
+    events.record(
+        connection, "single_holder", "model", model.uid,
+        before={"single_holder": model.single_holder},
+        after={"single_holder": single_holder},
+    )  # fmt: skip
+    events.touch_fields(connection, "model", model.uid, ["single_holder"])
+
+
+def _crowded(connection: sqlite3.Connection, model: Model) -> StageConflictError:
+    found = {stage: versions(connection, model.pk, stage) for stage in HELD}
+    told = [
+        f"{', '.join(f'v{version.number}' for version in reversed(held))} in {stage}"
+        for stage, held in found.items() if held[1:]
+    ]  # fmt: skip
+    return StageConflictError(
+        f"Model {model.name!r} has {' and '.join(told)}, which shall have one each.",
+        hint="Move the others to another stage first.", model=model.name,
+    )  # fmt: skip
 
 
 def uid(connection: sqlite3.Connection, name: str) -> str:
@@ -171,12 +203,13 @@ def uid(connection: sqlite3.Connection, name: str) -> str:
         "SELECT uid FROM model WHERE name = ?", (_names.model(name),)
     ).fetchone()
     if row is None:
-        raise _unknown(name)
+        raise unknown(name)
     found: str = row["uid"]
     return found
 
 
-def _unknown(name: str) -> ModelNotFoundError:
+def unknown(name: str) -> ModelNotFoundError:
+    """That there is no model of a name."""
     return ModelNotFoundError(
         f"There is no model {name!r}.",
         hint="`wanllmdb model ls` shows them.", model=name,
@@ -220,7 +253,7 @@ def add(
         ),
     ).fetchone()  # fmt: skip
     made = read(connection, pk)
-    record(connection, "link", made, after=_facts(made))
+    record(connection, "link", made, after=noted(made))
     return made
 
 
@@ -317,7 +350,8 @@ def _condition(selector: str) -> tuple[str, tuple[Any, ...]]:
 def links_of(connection: sqlite3.Connection, version: int) -> list[ModelVersionRecord]:
     """The models' versions that link to a version of an artifact, by model."""
     rows = connection.execute(
-        f"{_VERSION} WHERE held.version_id = ? ORDER BY model.name, held.number",
+        f"{_VERSION} WHERE held.version_id = ? AND model.deleted_us IS NULL"
+        " ORDER BY model.name, held.number",
         (version,),
     )
     return [_version(row) for row in rows.fetchall()]
@@ -331,7 +365,7 @@ def links_to(connection: sqlite3.Connection, version: int) -> list[str]:
 def remove(connection: sqlite3.Connection, version: ModelVersionRecord) -> None:
     """Unlink a version; its number is not given again."""
     connection.execute("DELETE FROM model_version WHERE id = ?", (version.pk,))
-    record(connection, "unlink", version, before=_facts(version))
+    record(connection, "unlink", version, before=noted(version))
     events.touch_fields(connection, "model_version", version.uid, ["deleted"])
 
 
@@ -422,7 +456,7 @@ def facts(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         " JOIN version ON version.id = held.version_id"
         " JOIN artifact ON artifact.id = version.artifact_id"
         " JOIN project ON project.id = artifact.project_id"
-        " ORDER BY model.name, held.number"
+        " WHERE model.deleted_us IS NULL ORDER BY model.name, held.number"
     )
     names = ("model", "version", "stage", "project", "artifact", "artifact_version")
     return [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
@@ -446,7 +480,8 @@ def record(
     )  # fmt: skip
 
 
-def _facts(version: ModelVersionRecord) -> dict[str, JSONValue]:
+def noted(version: ModelVersionRecord) -> dict[str, JSONValue]:
+    """What an event tells of a version that comes or goes."""
     return {
         "version": version.number, "artifact": version.artifact,
         "artifact_uid": version.version_uid, "stage": str(version.stage),

@@ -214,6 +214,14 @@ def set_damage(connection: sqlite3.Connection, pk: int, damage: str | None) -> N
     connection.execute("UPDATE run SET damage = ? WHERE id = ?", (damage, pk))
 
 
+def add_damage(connection: sqlite3.Connection, pk: int, damage: str) -> None:
+    """Note further damage to what a run has logged."""
+    connection.execute(
+        "UPDATE run SET damage = coalesce(damage || '; ', '') || ? WHERE id = ?",
+        (damage, pk),
+    )
+
+
 def set_environment(
     connection: sqlite3.Connection, pk: int, facts: Mapping[str, JSONValue]
 ) -> None:

@@ -330,6 +330,49 @@ def quarantine(connection: sqlite3.Connection, part: int) -> None:
     )
 
 
+def reinstate(connection: sqlite3.Connection, part: int) -> None:
+    """Mark a part as whole again: its file is back in its place."""
+    connection.execute("UPDATE part SET quarantined_us = NULL WHERE id = ?", (part,))
+
+
+def replace_part(
+    connection: sqlite3.Connection, part: int, new: NewPart | None
+) -> bool:
+    """Put what could be read of a damaged part in its place; None: nothing could.
+
+    Runs that were purged since have no share in it; nor those of which nothing is left.
+
+    Returns:
+        False where the part is gone, or whole again.
+    """
+    gone = "DELETE FROM part WHERE id = ? AND quarantined_us IS NOT NULL"
+    if new is None:
+        return connection.execute(gone, (part,)).rowcount > 0
+    done = connection.execute(
+        "UPDATE part SET name = ?, rows = ?, bytes = ?, digest = ?,"
+        " quarantined_us = NULL WHERE id = ? AND quarantined_us IS NOT NULL",
+        (new.name, new.rows, new.bytes, new.digest, part),
+    )
+    if not done.rowcount:
+        return False
+    connection.executemany(
+        "UPDATE part_run SET row_first = ?, rows = ?, step_min = ?, step_max = ?,"
+        " epoch_min = ?, epoch_max = ?, plain = ? WHERE run_id = ? AND part_id = ?",
+        [
+            (s.row_first, s.rows, s.step_min, s.step_max, s.epoch_min, s.epoch_max,
+             s.plain, s.run, part)
+            for s in new.shares
+        ],
+    )  # fmt: skip
+    kept = [share.run for share in new.shares]
+    connection.execute(
+        "DELETE FROM part_run WHERE part_id = ? AND run_id NOT IN"
+        f" ({', '.join('?' * len(kept))})",
+        (part, *kept),
+    )
+    return True
+
+
 def part_names(connection: sqlite3.Connection, project: str | None = None) -> set[str]:
     """File names of the parts of a project, named by its uid, or of all."""
     where = "" if project is None else " WHERE project.uid = ?"
@@ -382,13 +425,18 @@ def mergeable(
     facts = [PartFacts(*[*row[:6], bool(row[6])]) for row in rows]
     shares: dict[int, list[RunShare]] = {}
     for fact in facts:
-        found = connection.execute(
-            "SELECT run_id, row_first, rows, step_min, step_max, epoch_min, epoch_max,"
-            " plain FROM part_run WHERE part_id = ? ORDER BY row_first",
-            (fact.part,),
-        )
-        shares[fact.part] = [RunShare(*[*row[:7], bool(row[7])]) for row in found]
+        shares[fact.part] = shares_of(connection, fact.part)
     return facts, shares
+
+
+def shares_of(connection: sqlite3.Connection, part: int) -> list[RunShare]:
+    """What a part holds of which runs, in the order of its rows."""
+    found = connection.execute(
+        "SELECT run_id, row_first, rows, step_min, step_max, epoch_min, epoch_max,"
+        " plain FROM part_run WHERE part_id = ? ORDER BY row_first",
+        (part,),
+    )
+    return [RunShare(*[*row[:7], bool(row[7])]) for row in found]
 
 
 def waiting(connection: sqlite3.Connection, project: str) -> tuple[int, int]:
@@ -452,7 +500,7 @@ def parts_by_run(
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
-    """A part as `doctor` and `du` see it; see table `part`."""
+    """A part as `doctor`, `du` and the trash see it; see table `part`."""
 
     part: int
     project: str

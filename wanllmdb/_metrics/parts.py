@@ -172,6 +172,63 @@ def read_table(
         return table.slice(first - skipped, rows).replace_schema_metadata(described)
 
 
+def readable(path: Path) -> Iterator[tuple[int, pa.Table, list[str]]]:
+    """What can be read of a damaged part, by row group.
+
+    Yields:
+        Its first row; its rows; and the keys that have a column that cannot be read,
+        which holds nothing there. A row group of which more cannot be read is left out.
+
+    Raises:
+        CorruptPartError: its description is damaged, so that nothing can be told.
+    """
+    with reading(path):
+        file = _opened(path)
+        described = {METADATA: file.metadata.metadata[METADATA]}
+        layout = json.loads(described[METADATA])["layout"]
+        keys = _keys_by_column(columns_of(described))
+    start = 0
+    for index in range(file.num_row_groups):
+        columns, lost = _columns_of(file, index)
+        if not lost or (layout in ("wide", "system") and keys.keys() >= lost):
+            table = _table_of(file, columns).replace_schema_metadata(described)
+            yield start, table, [keys[name] for name in lost]
+        start += file.metadata.row_group(index).num_rows
+
+
+def _keys_by_column(columns: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    return {
+        name + SUFFIXES[code]: key
+        for key, (name, codes) in columns.items()
+        for code in codes
+        if code in SUFFIXES
+    }
+
+
+def _columns_of(file: Any, index: int) -> tuple[dict[str, Any], set[str]]:
+    """The columns of a row group that can be read, and the names of the others."""
+    import pyarrow as pa
+
+    found, lost = {}, set()
+    rows = file.metadata.row_group(index).num_rows
+    for name in file.schema_arrow.names:
+        try:
+            found[name] = file.read_row_group(index, columns=[name])[name]
+            if len(found[name]) == rows:
+                continue
+        except (OSError, pa.ArrowException, ValueError):
+            pass
+        lost.add(name)
+        found[name] = pa.nulls(rows, file.schema_arrow.field(name).type)
+    return found, lost
+
+
+def _table_of(file: Any, columns: Mapping[str, Any]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table(list(columns.values()), schema=file.schema_arrow)
+
+
 def _opened(path: Path) -> Any:
     import pyarrow.parquet as pq
 
