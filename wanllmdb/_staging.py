@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from wanllmdb import _digest, _files, _ids, _locks
 from wanllmdb._catalog.stat_cache import Known
+from wanllmdb._media.content import Content
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError
 from wanllmdb.types import Digest, Stat
@@ -165,6 +166,43 @@ class Staging:
             self._hold(held)
         return [done for done in found if done is not None]
 
+    def add_contents(self, contents: Iterable[Content]) -> list[Staged]:
+        """Keep what media hold; what each was, in their order.
+
+        Raises:
+            IntegrityError: the bytes of one have changed where they are.
+        """
+        with self._store.sweeper.gc_kept_out():  # until what is held is named
+            held: list[Digest] = []
+            found = [self._add_content(content, held) for content in contents]
+            self._hold(held)
+        return found
+
+    def _add_content(self, content: Content, held: list[Digest]) -> Staged:
+        staged = Staged(content.digest, content.size)
+        if self._has(staged, held):
+            return staged
+        draft = self._directory / f"copy-{_ids.stream_token()}"
+        try:
+            content.write_to(draft)
+            with self._mutex:
+                if not self._has(staged, held):
+                    self._new[staged.digest] = draft.rename(
+                        self._directory / _digest.hex_of(staged.digest)
+                    )
+        finally:
+            draft.unlink(missing_ok=True)
+        return staged
+
+    def _has(self, staged: Staged, held: list[Digest]) -> bool:
+        """Whether a content need not be kept again; its blob is noted as held."""
+        if staged.digest in self._new:
+            return True
+        if self._store.blobs.present({staged.digest: staged.size}):
+            held.append(staged.digest)
+            return True
+        return False
+
     def _add_all(
         self, sources: Sequence[str], large: Sequence[int], held: list[Digest]
     ) -> Iterator[Staged]:
@@ -219,16 +257,13 @@ class Staging:
                 size = source.copy_to(draft)
                 digest = _digest.of_file(draft)
                 self._note(source, digest)
+            staged = Staged(digest, size)
             with self._mutex:
-                if digest in self._new:
-                    return Staged(digest, size)
-                if self._store.blobs.present({digest: size}):
-                    held.append(digest)
-                    return Staged(digest, size)
-                goal = self._directory / _digest.hex_of(digest)
-                draft.rename(goal)
-                self._new[digest] = goal
-            return Staged(digest, size)
+                if not self._has(staged, held):
+                    goal = self._directory / _digest.hex_of(digest)
+                    draft.rename(goal)
+                    self._new[digest] = goal
+            return staged
         finally:
             draft.unlink(missing_ok=True)
 
@@ -240,10 +275,7 @@ class Staging:
 
     def _keep(self, digest: Digest, data: bytes, held: list[Digest]) -> None:
         with self._mutex:  # another thread may add the same content
-            if digest in self._new:
-                return
-            if self._store.blobs.present({digest: len(data)}):
-                held.append(digest)
+            if self._has(Staged(digest, len(data)), held):
                 return
             goal = self._directory / _digest.hex_of(digest)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
