@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wanllmdb import _digest, _files
+from wanllmdb._media.content import Content
 from wanllmdb.errors import DigestMismatchError, MissingBlobError
 from wanllmdb.types import Digest
-
-_CHUNK = 1 << 20
 
 
 class Blobs:
@@ -62,7 +61,7 @@ class Blobs:
             with source.open("rb") as reader:
                 fd = os.open(draft, flags, 0o400)
                 with os.fdopen(fd, "wb") as writer:
-                    digest, size = _copy(reader, writer)
+                    digest, size = _digest.of_copied(reader, writer)
                     writer.flush()
                     os.fsync(writer.fileno())
             path = self.path_of(digest)
@@ -74,6 +73,26 @@ class Blobs:
             return digest, size
         finally:
             draft.unlink(missing_ok=True)
+
+    def put_all(self, contents: Iterable[Content]) -> None:
+        """Store contents, each once; durable on return.
+
+        Raises:
+            OSError: the Store cannot be written.
+            IntegrityError: one can no longer be read as it was.
+        """
+        drafts: dict[Digest, Path] = {}
+        try:
+            for content in contents:
+                if content.digest in drafts or self.touch(content.digest):
+                    continue
+                draft = self._tmp / f"blob-{os.urandom(8).hex()}"
+                content.write_to(draft)
+                drafts[content.digest] = draft
+            self.adopt(drafts)
+        finally:
+            for draft in drafts.values():
+                draft.unlink(missing_ok=True)
 
     def touch(self, digest: str) -> bool:
         """Make a blob young again, for gc; out of the trash, if it is there.
@@ -192,14 +211,3 @@ def _size_of(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _copy(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:
-    import hashlib
-
-    digest, size = hashlib.sha256(), 0
-    while chunk := reader.read(_CHUNK):
-        digest.update(chunk)
-        writer.write(chunk)
-        size += len(chunk)
-    return Digest(_digest.PREFIX + digest.hexdigest()), size

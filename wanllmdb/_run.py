@@ -24,6 +24,7 @@ from wanllmdb._metrics.writer import StreamWriter, fdatasync
 from wanllmdb._run_artifacts import RunArtifacts
 from wanllmdb._run_config import ConfigWriter
 from wanllmdb._run_files import RunFiles
+from wanllmdb._run_media import RunMedia
 from wanllmdb._runlog import Sums
 from wanllmdb._settings import Settings
 from wanllmdb._store import Store
@@ -108,6 +109,7 @@ class Run(RunArtifacts):
         self._teardown: list[Callable[[Run, int], None]] = []
         self._on_child_stream: Callable[[], None] = lambda: None
         self._files = RunFiles(store, record, voice)
+        self._media = RunMedia(store, record, voice)
         self._definitions = Definitions(
             {} if store is None else store.definitions(record)
         )
@@ -150,9 +152,10 @@ class Run(RunArtifacts):
         """Record values at a step.
 
         Args:
-            data: Metric names to values: numbers, bools, text, None, lists, arrays;
-                nested mappings flatten with dots. A value that cannot be kept exactly
-                is kept as text, with one warning per key.
+            data: Metric names to values: numbers, bools, text, None, lists, arrays,
+                media and lists of them; nested mappings flatten with dots. A value that
+                cannot be kept exactly is kept as text, with one warning per key. The
+                files of media are durable when it returns.
             step: The step, int64. Default: the cursor, which then moves on by 1. A
                 step behind the cursor is kept where it says, with one warning.
             commit: False keeps the cursor in place, so the next call adds to the same
@@ -215,7 +218,7 @@ class Run(RunArtifacts):
                 cursor = at + 1 if commit else at
         if data:
             if self._definitions.has_axes:
-                data = self._definitions.with_axes(self._normalise(data))
+                data = self._definitions.with_axes(self._normalise(data, at))
             if self._writer is None:
                 self._open_late()
             if self._writer is not None:
@@ -266,8 +269,8 @@ class Run(RunArtifacts):
             )
         return number
 
-    def _normalise(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        return _values.metric_row(data, self._complain)
+    def _normalise(self, data: Mapping[str, Any], at: int) -> dict[str, Any]:
+        return self._media.row(data, at, self._complain)
 
     def _complain(self, key: str, text: str) -> None:
         if self._settings["strict"]:
@@ -277,7 +280,7 @@ class Run(RunArtifacts):
 
     def _append_nowhere(self, data: Mapping[str, Any], at: int) -> None:
         """In mode "disabled": keep the summary true, and nothing else."""
-        self._live.add_row(self._normalise(data), at)
+        self._live.add_row(self._normalise(data, at), at)
 
     def _use_writer(self, writer: StreamWriter | None) -> None:
         """Write to a stream, or to none; the quick way of `log` is open or closed."""

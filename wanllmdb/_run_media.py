@@ -1,0 +1,118 @@
+"""Media in a run: their files are stored as the run's, and the row says which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wanllmdb import _values
+from wanllmdb._media.base import Collected, Document, Media, Place, Value
+from wanllmdb._store import Store
+from wanllmdb._values import Complain
+from wanllmdb._voice import Voice
+from wanllmdb.errors import WanllmdbError
+from wanllmdb.types import RunRecord
+
+MAX_NAME_CHARS = 120
+"""Of a key, as the name of a file: with step and digest a filesystem takes it."""
+
+_SHOWN = 20
+"""Hex digits of a digest that a file's name holds."""
+
+
+class RunMedia:
+    """The media of one run.
+
+    Args:
+        store: Its Store; None where nothing is recorded.
+        record: The run.
+        voice: Told of what could not be stored.
+    """
+
+    def __init__(self, store: Store | None, record: RunRecord, voice: Voice) -> None:
+        self._store = store
+        self._record = record
+        self._voice = voice
+
+    def row(
+        self, data: Mapping[Any, Any], step: int, complain: Complain
+    ) -> dict[str, Any]:
+        """A logged mapping as one row of storable values; its media are durable then.
+
+        Where they cannot be stored, their text is kept, with a complaint.
+
+        Args:
+            data: What was logged.
+            step: Where; it is in the names of the files.
+            complain: Told of each value that could not be kept.
+        """
+        taken = _Taken(step)
+        row = _values.metric_row(data, complain, taken.document)
+        if taken.contents and self._store is not None:
+            try:
+                self._store.data.store_media(self._record.pk, taken.contents)
+            except (WanllmdbError, OSError) as error:
+                self._voice.survived("store media", error)
+                for key, value in taken.values.items():
+                    complain(key, f"its bytes could not be stored ({error})")
+                    row[key] = _values.capped_repr(value)
+        return row
+
+
+class _Taken:
+    """The media of one row: their files, and what they were.
+
+    Args:
+        step: The row's.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self.contents: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
+
+    def document(self, key: str, value: Any) -> Document | list[Any] | None:
+        """The JSON form of media, or a list with some; None of all else."""
+        value = _wrapped(value)
+        several = isinstance(value, (list, tuple))
+        if several and not any(isinstance(item, Value) for item in value):
+            return None
+        if not several and not isinstance(value, Value):
+            return None
+        place = Collected(lambda sha256: self._name(key, sha256))
+        made = _of_all(value, place) if several else value._reference(place)
+        self.contents |= place.contents
+        self.values[key] = value
+        return made
+
+    def _name(self, key: str, sha256: str) -> str:
+        """Unlike W&B's also for lists by content: ranks log the same key and step."""
+        parts = [part for part in key.split("/") if part.strip(".")]
+        safe = "/".join(parts).replace("\\", "_")[:MAX_NAME_CHARS]
+        return f"{safe}_{self._step}_{sha256[:_SHOWN]}"
+
+
+def _of_all(values: Any, place: Place) -> Document | list[Any]:
+    """The JSON form of a list: one for all, where they are of one kind of file."""
+    kind = type(values[0])
+    if issubclass(kind, Media) and all(type(value) is kind for value in values):
+        return kind._reference_of_all(values, place)
+    return [
+        value._reference(place) if isinstance(value, Value) else _values.to_json(value)
+        for value in values
+    ]
+
+
+def _wrapped(value: Any) -> Any:
+    """What W&B takes as it is: a figure is an image, and a DataFrame a table."""
+    if isinstance(value, (Value, list, tuple)):
+        return value
+    if type(value).__module__.startswith("matplotlib"):
+        from wanllmdb._media.image import Image
+
+        return Image(value)
+    if hasattr(value, "iloc") and hasattr(value, "columns"):
+        from wanllmdb._media.table import Table
+
+        return Table(dataframe=value, allow_mixed_types=True)
+    return value
