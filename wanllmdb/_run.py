@@ -109,13 +109,16 @@ class Run(RunArtifacts):
         self._teardown: list[Callable[[Run, int], None]] = []
         self._on_child_stream: Callable[[], None] = lambda: None
         self._files = RunFiles(store, record, voice)
-        self._media = RunMedia(store, record, voice)
+        self._media = RunMedia(store, record, voice, self._complain)
         self._definitions = Definitions(
             {} if store is None else store.definitions(record)
         )
         self.config = Config(dict(config or {}), self._config_changed, locked)
         self.summary = Summary(
-            self._read_summary, self._write_summary, self._remove_summary
+            self._read_summary,
+            self._write_summary,
+            self._remove_summary,
+            self._media.summary_value,
         )
         base = Sums(Fold())
         if store is not None and stream is not None:
@@ -270,7 +273,7 @@ class Run(RunArtifacts):
         return number
 
     def _normalise(self, data: Mapping[str, Any], at: int) -> dict[str, Any]:
-        return self._media.row(data, at, self._complain)
+        return self._media.row(data, at)
 
     def _complain(self, key: str, text: str) -> None:
         if self._settings["strict"]:

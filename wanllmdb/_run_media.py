@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,50 +15,75 @@ from wanllmdb._voice import Voice
 from wanllmdb.errors import WanllmdbError
 from wanllmdb.types import RunRecord
 
-MAX_NAME_CHARS = 120
+MAX_NAME_BYTES = 120
 """Of a key, as the name of a file: with step and digest a filesystem takes it."""
 
 _SHOWN = 20
 """Hex digits of a digest that a file's name holds."""
 
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+
 
 class RunMedia:
-    """The media of one run.
+    """The media of one run. Files that cannot be stored never raise.
 
     Args:
         store: Its Store; None where nothing is recorded.
         record: The run.
         voice: Told of what could not be stored.
+        complain: Told of each value that could not be kept.
     """
 
-    def __init__(self, store: Store | None, record: RunRecord, voice: Voice) -> None:
+    def __init__(
+        self,
+        store: Store | None,
+        record: RunRecord,
+        voice: Voice,
+        complain: Complain,
+    ) -> None:
         self._store = store
         self._record = record
         self._voice = voice
+        self._complain = complain
 
-    def row(
-        self, data: Mapping[Any, Any], step: int, complain: Complain
-    ) -> dict[str, Any]:
+    def row(self, data: Mapping[Any, Any], step: int) -> dict[str, Any]:
         """A logged mapping as one row of storable values; its media are durable then.
-
-        Where they cannot be stored, their text is kept, with a complaint.
 
         Args:
             data: What was logged.
             step: Where; it is in the names of the files.
-            complain: Told of each value that could not be kept.
         """
         taken = _Taken(step)
-        row = _values.metric_row(data, complain, taken.document)
-        if taken.contents and self._store is not None:
-            try:
-                self._store.data.store_media(self._record.pk, taken.contents)
-            except (WanllmdbError, OSError) as error:
-                self._voice.survived("store media", error)
-                for key, value in taken.values.items():
-                    complain(key, f"its bytes could not be stored ({error})")
-                    row[key] = _values.capped_repr(value)
+        row = _values.metric_row(data, self._complain, taken.document)
+        if taken.contents and (error := self._fault_of(taken)) is not None:
+            for key, value in taken.values.items():
+                row[key] = self._lost(key, value, error)
         return row
+
+    def summary_value(self, key: str, value: Any) -> Any:
+        """The JSON form of media that the user sets; None of all else."""
+        taken = _Taken("summary")
+        try:
+            found = taken.document(key, value)
+        except WanllmdbError as error:
+            return self._lost(key, value, error)
+        if taken.contents and (fault := self._fault_of(taken)) is not None:
+            return self._lost(key, value, fault)
+        return found
+
+    def _fault_of(self, taken: _Taken) -> Exception | None:
+        """Store the files of some media; what went wrong, if something did."""
+        try:
+            if self._store is not None:
+                self._store.data.store_media(self._record.pk, taken.contents)
+        except (WanllmdbError, OSError) as error:
+            self._voice.survived("store media", error)
+            return error
+        return None
+
+    def _lost(self, key: str, value: Any, error: Exception) -> str:
+        self._complain(key, f"media that could not be stored ({error})")
+        return _values.capped_repr(value)
 
 
 class _Taken:
@@ -66,18 +93,16 @@ class _Taken:
         step: The row's.
     """
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int | str) -> None:
         self._step = step
         self.contents: dict[str, Any] = {}
         self.values: dict[str, Any] = {}
 
     def document(self, key: str, value: Any) -> Document | list[Any] | None:
-        """The JSON form of media, or a list with some; None of all else."""
+        """The JSON form of media, or of a list with some; None of all else."""
         value = _wrapped(value)
         several = isinstance(value, (list, tuple))
-        if several and not any(isinstance(item, Value) for item in value):
-            return None
-        if not several and not isinstance(value, Value):
+        if not any(isinstance(one, Value) for one in (value if several else (value,))):
             return None
         place = Collected(lambda sha256: self._name(key, sha256))
         made = _of_all(value, place) if several else value._reference(place)
@@ -87,8 +112,8 @@ class _Taken:
 
     def _name(self, key: str, sha256: str) -> str:
         """Unlike W&B's also for lists by content: ranks log the same key and step."""
-        parts = [part for part in key.split("/") if part.strip(".")]
-        safe = "/".join(parts).replace("\\", "_")[:MAX_NAME_CHARS]
+        parts = [part for part in _UNSAFE.sub("_", key).split("/") if part.strip(".")]
+        safe = "/".join(parts).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
         return f"{safe}_{self._step}_{sha256[:_SHOWN]}"
 
 
@@ -107,7 +132,12 @@ def _wrapped(value: Any) -> Any:
     """What W&B takes as it is: a figure is an image, and a DataFrame a table."""
     if isinstance(value, (Value, list, tuple)):
         return value
-    if type(value).__module__.startswith("matplotlib"):
+    home = (
+        value.__name__
+        if isinstance(value, types.ModuleType)
+        else type(value).__module__
+    )
+    if home.startswith("matplotlib"):
         from wanllmdb._media.image import Image
 
         return Image(value)

@@ -70,7 +70,7 @@ class HoldsMedia(Draft):
         for at in (path, *documents.paths_of(path)):
             if self._entries.find(at) is not None and at in documents.paths_of(at):
                 reader = documents.Reader(self._content)
-                return reader.read(self._content(at), f"{at!r} of artifact {self.name}")
+                return reader.read(at, f"artifact {self.name}")
         return None
 
     def _content(self, path: str) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from wanllmdb._media.documents import Reader
 
 _T = TypeVar("_T")
+_EXTENSION = re.compile(r"\.[a-z0-9]{1,16}")
 
 Document = dict[str, Any]
 """The JSON form of a value; its bytes are elsewhere, under the ``path`` it names."""
@@ -173,19 +175,26 @@ def caption_of(caption: Any) -> str | None:
     return None if caption is None else _values.clean_text(str(caption))
 
 
+def required(document: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
+    """A field that must be there.
+
+    Raises:
+        TypeError: it is missing, or of another type.
+    """
+    value = document.get(name)
+    if type(value) is not kind:
+        message = f"its {name!r} is {type(value).__name__}, not {kind.__name__}"
+        raise TypeError(message)
+    return value
+
+
 def optional(document: Mapping[str, Any], name: str, kind: type[_T]) -> _T | None:
     """A field that may be missing.
 
     Raises:
         TypeError: it is of another type.
     """
-    value = document.get(name)
-    if value is None:
-        return None
-    if type(value) is not kind:
-        message = f"its {name!r} is {type(value).__name__}, not {kind.__name__}"
-        raise TypeError(message)
-    return value
+    return None if document.get(name) is None else required(document, name, kind)
 
 
 def extension_of(path: str | os.PathLike[str], known: Sequence[str] = ()) -> str:
@@ -199,7 +208,8 @@ def extension_of(path: str | os.PathLike[str], known: Sequence[str] = ()) -> str
     for extension in known:
         if name.endswith(extension):
             return extension
-    return os.path.splitext(name)[1]  # noqa: PTH122 - a name, no path
+    found = os.path.splitext(name)[1]  # noqa: PTH122 - a name, no path
+    return found if _EXTENSION.fullmatch(found) else ""
 
 
 def is_path(value: Any) -> bool:

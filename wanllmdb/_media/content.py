@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -82,6 +81,8 @@ class Content:
 
     @classmethod
     def _copied(cls, file: BinaryIO) -> Content:
+        import tempfile
+
         with tempfile.TemporaryFile() as copy:
             digest, size = _digest.of_copied(file, copy)
             copy.flush()

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from wanllmdb import _json
-from wanllmdb._media.base import Document, Value
+from wanllmdb._media.base import Document, Value, required
 from wanllmdb._media.content import Content
 from wanllmdb.errors import IntegrityError, InvalidInputError
 
@@ -72,10 +72,7 @@ class Reader:
         Raises:
             ValueError, TypeError, LookupError: there are none, or they are others.
         """
-        path, sha256 = document["path"], document.get("sha256")
-        if not isinstance(path, str):
-            message = f"its 'path' is {type(path).__name__}, not text"
-            raise TypeError(message)
+        path, sha256 = required(document, "path", str), document.get("sha256")
         found = self._find(path)
         if sha256 is not None and found.digest != f"sha256:{sha256}":
             message = f"{path!r} is not what it was"
@@ -97,24 +94,29 @@ class Reader:
         made: Value = getattr(home, name)._of(document, self)
         return made
 
-    def read(self, content: Content, whose: str) -> Value:
-        """The value whose document is some bytes.
+    def read(self, path: str, whose: str) -> Value:
+        """The value whose document is at a path.
 
         Args:
-            content: The bytes.
-            whose: The document, for the message.
+            path: The path, which says of what type it is.
+            whose: Where the path is, for the message.
 
         Raises:
-            IntegrityError: they are no such document, or have changed.
+            IntegrityError: there is no such document, or its bytes have changed.
         """
         try:
+            content = self._find(path)
             if content.size > MAX_BYTES:
                 message = f"it has {content.size} bytes of {MAX_BYTES}"
                 raise ValueError(message)
-            return self.value(_json.loads(content.read()))
+            made = self.value(_json.loads(content.read()))
+            if path != path_of(path, made.TYPE):
+                message = f"its _type is {made.TYPE!r}"
+                raise ValueError(message)
+            return made
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
                 RecursionError, MemoryError) as error:  # fmt: skip
             raise IntegrityError(
-                f"{whose} is no document of media: {error}.",
+                f"{path!r} of {whose} is no document of media: {error}.",
                 hint="Do not use it; see where it is from.",
             ) from error

@@ -18,6 +18,7 @@ from wanllmdb._media.base import (
     optional,
     read_all,
     refuse_remote,
+    required,
 )
 from wanllmdb._media.content import Content
 from wanllmdb._media.layers import Boxes, Mask, class_list
@@ -157,8 +158,8 @@ class Image(Media):
     @classmethod
     def _of(cls, document: Mapping[str, Any], reader: Reader) -> Self:
         made = super()._of(document, reader)
-        made._width = int(document["width"])
-        made._height = int(document["height"])
+        made._width = required(document, "width", int)
+        made._height = required(document, "height", int)
         made._grouping = optional(document, "grouping", int)
         made._classes = class_list(optional(document, "classes", list) or ())
         boxes = optional(document, "boxes", dict) or {}

@@ -162,7 +162,7 @@ def from_array(data: Any, mode: str | None, *, normalize: bool) -> Any:
 
     Args:
         data: (height, width), or with 1, 3 or 4 channels: last of an array, first of a
-            torch tensor. Sides of one element are taken out.
+            torch tensor. Axes of one element in front are taken out.
         mode: Pillow's name of what the channels are; default by their number.
         normalize: Take values between 0 and 1, or -1 and 1, for the whole range of
             brightness, and cut others off at 0 and 255; otherwise they are taken for
@@ -174,13 +174,13 @@ def from_array(data: Any, mode: str | None, *, normalize: bool) -> Any:
     """
     pillow = _extras.need("PIL.Image", "media", "An image of an array")
     pixels = as_numpy(data, "Image")
+    while pixels.ndim > 3 and pixels.shape[0] == 1:
+        pixels = pixels[0]
     if is_tensor(data) and pixels.ndim == 3:
         pixels = pixels.transpose(1, 2, 0)
-    if pixels.ndim > 2:
-        pixels = pixels.squeeze()
-    if pixels.ndim == 1:  # a row or a column, squeezed
-        pixels = pixels.reshape(-1, 1)
-    channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
+    if pixels.ndim == 3 and pixels.shape[0] == 1 and pixels.shape[2] not in MODES:
+        pixels = pixels[0]
+    channels = pixels.shape[-1] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or channels not in MODES or not pixels.size:
         raise InvalidInputError(
             f"An image is no array of shape {tuple(getattr(data, 'shape', ()))}.",

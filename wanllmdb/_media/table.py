@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from wanllmdb import _extras, _values
 from wanllmdb._media import cells
-from wanllmdb._media.base import Document, Place, Value
+from wanllmdb._media.base import Document, Place, Value, required
 from wanllmdb._media.base import optional as optional_field
 from wanllmdb._media.content import Content
 from wanllmdb.errors import InvalidInputError
@@ -256,16 +257,24 @@ class Table(Value):
 
     @classmethod
     def _of(cls, document: Mapping[str, Any], reader: Reader) -> Self:
-        columns, rows = document["columns"], document["data"]
-        kinds = optional_field(document, "kinds", list) or [ANY] * len(columns)
-        may_lack = optional_field(document, "optional", list) or [True] * len(columns)
+        columns = required(document, "columns", list)
+        rows = required(document, "data", list)
+        kinds = optional_field(document, "kinds", list)
+        may_lack = optional_field(document, "optional", list)
+        if kinds is None:  # W&B's own
+            kinds = [ANY] * len(columns)
         if len(kinds) != len(columns) or not all(
             kind is None or isinstance(kind, str) for kind in kinds
         ):
             message = "its kinds are not those of its columns"
             raise ValueError(message)
-        made = cls(columns, optional=may_lack)
+        made = cls(columns, optional=True if may_lack is None else may_lack)
         made._kinds = kinds
+        if document.get("nrows", len(rows)) != len(rows) or not all(
+            isinstance(row, list) for row in rows
+        ):
+            message = "it has not the rows that it should have"
+            raise ValueError(message)
         for row in rows:
             made.add_data(*cells.decoded(row, reader))
         return made
@@ -329,8 +338,16 @@ def _columns_and_rows(frame: Any) -> tuple[list[Any], list[tuple[Any, ...]]]:
             f"{type(frame).__name__} is no DataFrame.", hint="Use data= for rows."
         )
     columns = list(frame.columns)
-    by_column = [frame.iloc[:, at].tolist() for at in range(len(columns))]
+    by_column = [_column_cells(frame.iloc[:, at]) for at in range(len(columns))]
     return columns, list(zip(*by_column, strict=True))
+
+
+def _column_cells(series: Any) -> list[Any]:
+    """The cells of a column; NaN among text and other objects means that one lacks."""
+    cells_: list[Any] = series.tolist()
+    if getattr(series.dtype, "kind", "") in "fc":
+        return cells_
+    return [None if isinstance(x, float) and math.isnan(x) else x for x in cells_]
 
 
 def _column(name: Any) -> str | int:
