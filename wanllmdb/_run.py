@@ -109,7 +109,7 @@ class Run(RunArtifacts):
         self._teardown: list[Callable[[Run, int], None]] = []
         self._on_child_stream: Callable[[], None] = lambda: None
         self._files = RunFiles(store, record, voice)
-        self._media = RunMedia(store, record, voice, self._complain)
+        self._media = RunMedia(store, record, voice, self._complain, self._log_table)
         self._definitions = Definitions(
             {} if store is None else store.definitions(record)
         )

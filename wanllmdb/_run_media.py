@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from wanllmdb import _values
@@ -17,6 +17,9 @@ from wanllmdb.types import RunRecord
 
 MAX_NAME_BYTES = 120
 """Of a key, as the name of a file: with step and digest a filesystem takes it."""
+
+TABLE = "table"
+"""The type of what is also committed as an artifact."""
 
 _SHOWN = 20
 """Hex digits of a digest that a file's name holds."""
@@ -32,6 +35,7 @@ class RunMedia:
         record: The run.
         voice: Told of what could not be stored.
         complain: Told of each value that could not be kept.
+        log_table: Given (key, name of a file, table) of each table that was stored.
     """
 
     def __init__(
@@ -40,11 +44,13 @@ class RunMedia:
         record: RunRecord,
         voice: Voice,
         complain: Complain,
+        log_table: Callable[[str, str, Value], None],
     ) -> None:
         self._store = store
         self._record = record
         self._voice = voice
         self._complain = complain
+        self._log_table = log_table
 
     def row(self, data: Mapping[Any, Any], step: int) -> dict[str, Any]:
         """A logged mapping as one row of storable values; its media are durable then.
@@ -73,12 +79,16 @@ class RunMedia:
 
     def _fault_of(self, taken: _Taken) -> Exception | None:
         """Store the files of some media; what went wrong, if something did."""
+        if self._store is None:
+            return None
         try:
-            if self._store is not None:
-                self._store.data.store_media(self._record.pk, taken.contents)
+            self._store.data.store_media(self._record.pk, taken.contents)
         except (WanllmdbError, OSError) as error:
             self._voice.survived("store media", error)
             return error
+        for key, value in taken.values.items():
+            if isinstance(value, Value) and value.TYPE == TABLE:
+                self._log_table(key, _safe(key), value)
         return None
 
     def _lost(self, key: str, value: Any, error: Exception) -> str:
@@ -92,6 +102,8 @@ class _Taken:
     Args:
         step: The row's.
     """
+
+    __slots__ = ("_step", "contents", "values")
 
     def __init__(self, step: int | str) -> None:
         self._step = step
@@ -112,9 +124,14 @@ class _Taken:
 
     def _name(self, key: str, sha256: str) -> str:
         """Unlike W&B's also for lists by content: ranks log the same key and step."""
-        parts = [part for part in _UNSAFE.sub("_", key).split("/") if part.strip(".")]
-        safe = "/".join(parts).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-        return f"{safe}_{self._step}_{sha256[:_SHOWN]}"
+        return f"{_safe(key)}_{self._step}_{sha256[:_SHOWN]}"
+
+
+def _safe(key: str) -> str:
+    """A key as the name of a file, which leads nowhere and can be written."""
+    parts = [part for part in _UNSAFE.sub("_", key).split("/") if part.strip(".")]
+    name = "/".join(parts).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    return name.rstrip("/") or "_"
 
 
 def _of_all(values: Any, place: Place) -> Document | list[Any]:

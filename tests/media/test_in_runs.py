@@ -110,6 +110,23 @@ def test_a_logged_table_has_its_cells_and_their_files(run, pixels, rows):
     assert files[first["data"][0][1]["path"]] == Image(pixels).read()
 
 
+def test_a_logged_table_is_an_artifact_too(run, pixels, store):
+    """By W&B's name: `get` gives it back, each time that it was logged."""
+    table = Table(["n", "image"], [[1, Image(pixels)]])
+    run.log({"eval/my table": table})
+    table.add_data(2, None)
+    run.log({"eval/my table": table})
+    run.finish()
+    with wanllmdb.Api() as api:
+        name = "p/run-r-evalmytable"
+        assert len(api.artifact(f"{name}:v1").get("eval/my table")) == 1
+        assert api.artifact(f"{name}:latest").get("eval/my table") == table
+        logged = api.run("p/r").logged_artifacts()
+    assert [artifact.type for artifact in logged] == ["run_table"] * 2
+    sizes = [path.stat().st_size for path in store.glob("blobs/*/*/*")]
+    assert sizes.count(Image(pixels).size) == 1
+
+
 def test_frames_and_figures_are_taken_as_they_are(run, rows):
     """A DataFrame is logged as a table, as with W&B."""
     run.log({"frame": pd.DataFrame({"a": [1, 2], "b": ["x", None]})})
@@ -202,7 +219,8 @@ def test_a_value_that_cannot_be_written_is_text(run, rows):
 
 
 def test_gc_keeps_the_files_as_long_as_the_run(run, each, rows, monkeypatch):
-    """In the trash, too; a purged run's go."""
+    """In the trash, too; a purged run's go, but for what an artifact has."""
+    each.pop("Table")
     run.log(each)
     run.finish()
     store = run._store
