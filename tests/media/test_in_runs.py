@@ -260,6 +260,38 @@ def test_verify_finds_a_logged_image_that_changed(run, pixels, store):
     assert "media/images/image_0_" in done.stdout + done.stderr
 
 
+def test_people_see_folders_and_programs_each_file(run, pixels, tmp_path):
+    """There may be thousands: `show` and reports count them."""
+    (tmp_path / "notes.txt").write_text("kept")
+    run.save(tmp_path / "notes.txt", base_path=tmp_path)
+    run.log({"image": Image(pixels), "images": [Image(pixels + n) for n in range(3)]})
+    run.finish()
+
+    def show(*how):
+        command = [
+            sys.executable,
+            "-m",
+            "wanllmdb",
+            "--store",
+            str(store),
+            "show",
+            "p/r",
+        ]
+        return subprocess.run(
+            [*command, *how], capture_output=True, text=True, check=True
+        )
+
+    assert "files: notes.txt  media/images/ (4 files)" in show().stdout
+    (found,) = json.loads(show("--format", "json").stdout)
+    assert len(found["files"]) == 5
+    with wanllmdb.Api() as api:
+        api.report(["p/r"], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "<bdi>media/images/</bdi> (4 files)" in text
+    assert "media/images/image_0_" in text  # of the summary
+    assert Image(pixels).sha256 not in text
+
+
 CHILD = """
 import sys
 import numpy as np
