@@ -268,18 +268,8 @@ def test_people_see_folders_and_programs_each_file(run, pixels, tmp_path):
     run.finish()
 
     def show(*how):
-        command = [
-            sys.executable,
-            "-m",
-            "wanllmdb",
-            "--store",
-            str(store),
-            "show",
-            "p/r",
-        ]
-        return subprocess.run(
-            [*command, *how], capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-m", "wanllmdb", "show", "p/r", *how]
+        return subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert "files: notes.txt  media/images/ (4 files)" in show().stdout
     (found,) = json.loads(show("--format", "json").stdout)

@@ -167,7 +167,9 @@ def test_types_may_be_said_before(pixels):
     {"columns": ["a"], "data": [[object()]]}, {"columns": ["a"], "dtype": [int, int]},
     {"columns": ["a"], "dtype": object}, {"log_mode": "SOMETIMES"},
     {"columns": ["a"], "optional": []}, {"dataframe": [[1]]},
-    {"columns": ["a"], "data": [[Table()]]},
+    {"columns": ["a"], "data": [[Table()]]}, {"columns": "a"}, {"columns": 3},
+    {"columns": ["a"], "data": 3}, {"columns": ["a"], "data": [3]},
+    {"columns": ["a"], "data": ["x"]}, {"columns": ["a"], "data": [{"a": 1}]},
     {"columns": ["a"], "data": [[np.zeros(1, "V2")]]},
 ])  # fmt: skip
 def test_what_makes_no_table_is_refused(how):

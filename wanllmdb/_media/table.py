@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,7 +82,7 @@ class Table(Value):
             columns, given = _columns_and_rows(frame)
         elif columns is None:
             columns = ["Input", "Output", "Expected"]
-        self.columns = [_column(name) for name in columns]
+        self.columns = [_column(name) for name in _listed(columns, "Columns")]
         _check_columns(self.columns)
         self.data: list[list[Any]] = []
         kinds = ANY if allow_mixed_types else dtype
@@ -92,8 +92,8 @@ class Table(Value):
         self._optional = [
             bool(one) for one in _for_each(optional, self.columns, "optional")
         ]
-        for row in () if given is None else given:
-            self.add_data(*row)
+        for row in () if given is None else _listed(given, "Rows"):
+            self.add_data(*_listed(row, "The cells of a row"))
 
     def __len__(self) -> int:
         return len(self.data)
@@ -133,7 +133,7 @@ class Table(Value):
             InvalidInputError: the name is taken, there are too few or too many cells,
                 or one is not taken; the table stays as it was.
         """
-        cells_ = list(data)
+        cells_ = _listed(data, "The cells of a column")
         _check_columns([*self.columns, _column(name)])
         if self.columns and len(cells_) != len(self.data):
             raise InvalidInputError(
@@ -278,6 +278,15 @@ class Table(Value):
         for row in rows:
             made.add_data(*cells.decoded(row, reader))
         return made
+
+
+def _listed(given: Any, what: str) -> list[Any]:
+    """What a list, an array or another sequence holds."""
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
+        raise InvalidInputError(
+            f"{what} are a list, not a {type(given).__name__}.", hint="Give a list."
+        )
+    return list(given)
 
 
 def _cell(value: Any, column: str | int) -> Any:
