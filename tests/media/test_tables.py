@@ -29,15 +29,15 @@ def again(table):
 
 
 def same(one, other):
-    """Equal to the last bit, types included; NaN is NaN."""
+    """Equal, types and the sign of zero included."""
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.tobytes() == other.tobytes()
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
-        return math.copysign(1, one) == math.copysign(1, other) and (
-            one == other or (math.isnan(one) and math.isnan(other))
-        )
+        if math.isnan(one) or math.isnan(other):  # one NaN: nothing tells them apart
+            return math.isnan(one) and math.isnan(other)
+        return one == other and math.copysign(1, one) == math.copysign(1, other)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):
