@@ -13,7 +13,7 @@ import numpy as np  # noqa: TID253 - what images are made of
 import PIL.Image
 import pytest
 
-from wanllmdb import Classes, Image
+from wanllmdb import Audio, Classes, Histogram, Image, Table, Video
 from wanllmdb.errors import InvalidInputError
 
 WITHOUT_PILLOW = """
@@ -128,14 +128,29 @@ def test_a_tensor_has_its_channels_first(pixels):
 
 
 @pytest.mark.frameworks
-def test_torch_gives_images(pixels):
+def test_torchs_tensors_are_taken(pixels):
     """Real tensors, of floats with gradients, and of brain floats."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     data = torch.tensor(pixels.transpose(2, 0, 1) / 255.0, requires_grad=True)
     assert abs(shown(Image(data)).astype(int) - pixels).max() <= 1
     assert Image(torch.zeros(3, 4, 4, dtype=torch.bfloat16)).width == 4
     assert Image(torch.zeros(4, 5)).width == 5
+    table = Table(["a"], [[data], [torch.zeros(2, dtype=torch.bfloat16)]])
+    assert table.data[0][0].shape == (3, 5, 7)
+    assert Table(["a"], [[torch.tensor(3)]]).data == [[3]]
+    assert sum(Histogram(data).histogram) == 105
+    assert Audio(torch.zeros(100), 8000).duration == 0.0125
+    assert Video(torch.zeros(2, 3, 4, 4)).width == 4
+
+
+@pytest.mark.frameworks
+def test_jaxs_arrays_are_taken(pixels):
+    """They have their channels last, as NumPy's; of brain floats, too."""
+    jnp = pytest.importorskip("jax.numpy")
+    assert (shown(Image(jnp.asarray(pixels))) == pixels).all()
+    small = jnp.zeros((4, 5), "bfloat16")
+    assert Image(small).width == 5
+    assert Table(["a"], [[small]]).data[0][0].dtype == np.float32
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "F", "LA"])

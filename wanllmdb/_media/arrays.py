@@ -15,11 +15,23 @@ def is_tensor(value: Any) -> bool:
     return hasattr(value, "permute") and hasattr(value, "detach")
 
 
+def native(value: Any) -> Any:
+    """What NumPy takes an array from; a tensor may be on a device, and need gradients.
+
+    Brain floats, which NumPy has none of, become float32.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    if "bfloat16" in str(getattr(value, "dtype", "")):
+        value = value.float() if hasattr(value, "float") else value.astype("float32")
+    return value.numpy() if hasattr(value, "numpy") else value
+
+
 def as_numpy(value: Any, what: str) -> np.ndarray[Any, Any]:
     """An array of any library, or nested lists of numbers, as NumPy's.
 
     Args:
-        value: The array; a tensor may be on a device, and need gradients.
+        value: The array.
         what: Whose it is, for the message.
 
     Raises:
@@ -28,11 +40,7 @@ def as_numpy(value: Any, what: str) -> np.ndarray[Any, Any]:
     import numpy as np
 
     try:
-        if is_tensor(value):
-            value = value.detach().cpu()
-            if "bfloat16" in str(value.dtype):  # NumPy has no such type
-                value = value.float()
-        found = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+        found = np.asarray(native(value))
     except Exception as error:
         raise InvalidInputError(
             f"{what} takes an array, not this {type(value).__name__} ({error}).",

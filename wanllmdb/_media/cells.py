@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _values
+from wanllmdb._media.arrays import native
 from wanllmdb._media.base import Place, Value
 from wanllmdb.errors import InvalidInputError
 
@@ -79,11 +80,7 @@ def _array(value: Any) -> Any:
     """An array as NumPy's, a copy; one without axes as what it holds."""
     import numpy as np
 
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if "bfloat16" in str(value.dtype):  # NumPy has no such type
-            value = value.float()
-    found = np.array(value)
+    found = np.array(native(value))
     if found.ndim == 0:
         if found.dtype.kind == "M":
             found = found.astype("M8[us]")
