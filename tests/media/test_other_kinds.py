@@ -212,6 +212,18 @@ def test_a_scene_has_points_boxes_and_vectors():
     )
 
 
+def test_solids_are_made_as_with_wandb(tmp_path):
+    """By the names of its ways."""
+    points = np.zeros((1, 3))
+    assert Object3D.from_numpy(points) == Object3D(points)
+    (tmp_path / "x.stl").write_text("solid")
+    assert Object3D.from_file(tmp_path / "x.stl").format == "stl"
+    scene = {"type": "lidar/beta", "points": [[0, 0, 0]], "boxes": [], "vectors": []}
+    assert Object3D.from_point_cloud([[0, 0, 0]], []) == Object3D(scene)
+    with pytest.raises(InvalidInputError, match="no scene"):
+        Object3D.from_point_cloud([], [], point_cloud_type="else")
+
+
 def test_files_of_solids_stay(tmp_path):
     """By path, or open with the type said."""
     (tmp_path / "x.pts.json").write_text("[]")

@@ -91,13 +91,11 @@ class HoldsMedia(Draft):
     def _open(self, entry: Entry) -> BinaryIO:
         """The bytes of an entry, wherever a draft or a version has them."""
         assert entry.digest is not None
-        staging = self._staging
+        staging, home = self._staging, self._store or self._origin
         if staging is not None:
-            path = staging.path_of(entry.digest)
-            if path.exists():
-                return path.open("rb")
-        home = self._store or self._origin
-        if home is None:
-            assert staging is not None
-            home = staging.store
+            try:
+                return staging.path_of(entry.digest).open("rb")
+            except FileNotFoundError:  # another thread has just committed it
+                home = home or staging.store
+        assert home is not None
         return home.blobs.open(entry.digest)

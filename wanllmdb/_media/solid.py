@@ -102,6 +102,38 @@ class Object3D(_Solid):
         made = _scene(data_or_path) if is_scene else _points(data_or_path)
         self._content = Content.of(_json.dumps(made).encode())
 
+    @classmethod
+    def from_file(cls, data_or_path: Any, file_type: str | None = None) -> Object3D:
+        """An object of a file; see the class."""
+        return cls(data_or_path, file_type=file_type)
+
+    @classmethod
+    def from_numpy(cls, data: Any) -> Object3D:
+        """A cloud of an array of points; see the class."""
+        return cls(data)
+
+    @classmethod
+    def from_point_cloud(
+        cls,
+        points: Sequence[Any],
+        boxes: Sequence[Any],
+        vectors: Sequence[Any] | None = None,
+        point_cloud_type: str = "lidar/beta",
+    ) -> Object3D:
+        """A scene.
+
+        Args:
+            points: As the class takes them.
+            boxes: Mappings with eight ``corners``, a ``color``, and maybe a ``label``.
+            vectors: Mappings with a ``start`` and an ``end``.
+            point_cloud_type: ``lidar/beta``.
+
+        Raises:
+            InvalidInputError: there is no such type, or one of these is no list.
+        """
+        scene = {"points": points, "boxes": boxes, "vectors": vectors or ()}
+        return cls({"type": point_cloud_type, **scene})
+
 
 def _points(data: Any) -> list[Any]:
     points = as_numpy(data, "Object3D")
