@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wanllmdb import _values
-from wanllmdb._media.base import Collected, Document, Media, Place, Value
+from wanllmdb._media.base import Document, Media, Place, Value
 from wanllmdb._store import Store
 from wanllmdb._values import Complain
 from wanllmdb._voice import Voice
@@ -116,7 +116,7 @@ class _Taken:
         several = isinstance(value, (list, tuple))
         if not any(isinstance(one, Value) for one in (value if several else (value,))):
             return None
-        place = Collected(lambda sha256: self._name(key, sha256))
+        place = Place(lambda sha256: self._name(key, sha256))
         made = _of_all(value, place) if several else value._reference(place)
         self.contents |= place.contents
         self.values[key] = value

@@ -250,7 +250,7 @@ def test_classes_may_be_an_object(pixels):
     {"masks": {"a": {"mask_data": np.zeros((2, 2))}}},
     {"masks": {"a": {"mask_data": np.full((2, 2), 256)}}},
     {"masks": {"a": {"mask_data": np.zeros((2, 2), int), "class_labels": [1]}}},
-    {"file_type": "tiff"},
+    {"file_type": "tiff"}, {"grouping": "a"},
 ])  # fmt: skip
 def test_layers_that_make_no_sense_are_refused(wrong, pixels):
     """The message says what would."""
@@ -286,9 +286,9 @@ def test_a_large_file_is_not_held_in_memory(tmp_path):
 
 def test_boxes_are_json(each):
     """Of W&B's form, class ids and scores as they were given."""
-    from wanllmdb._media.base import Collected
+    from wanllmdb._media.base import Place
 
-    place = Collected()
+    place = Place()
     document = each["Image"]._document(place)
     boxes = json.loads(place.contents[document["boxes"]["found"]["path"]].read())
     assert boxes["box_data"][0]["class_id"] == 1

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from wanllmdb import Audio, Histogram, Html, Molecule, Object3D, Video
-from wanllmdb._media.base import Collected
+from wanllmdb._media.base import Place
 from wanllmdb.errors import InvalidInputError
 
 
@@ -252,7 +252,7 @@ def test_what_is_no_solid_is_refused(data):
 
 def test_values_are_equal_by_what_they_hold(value, each):
     """Each to itself, and to none of another kind."""
-    assert value == value._of(value._document(Collected()), _Everything(value))
+    assert value == value._of(value._document(Place()), _Everything(value))
     for other in each.values():
         assert (other == value) is (other is value)
     assert value != "text"
@@ -264,7 +264,7 @@ class _Everything:
     def __init__(self, value):
         from wanllmdb._media.documents import Reader
 
-        place = Collected()
+        place = Place()
         value._document(place)
         self._reader = Reader(place.contents.__getitem__)
 

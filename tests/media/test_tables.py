@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from wanllmdb import Html, Image, Table
 from wanllmdb._media import documents
-from wanllmdb._media.base import Collected
+from wanllmdb._media.base import Place
 from wanllmdb._media.content import Content
 from wanllmdb.errors import InvalidInputError
 
 
 def again(table):
     """A table, written and read."""
-    place = Collected()
+    place = Place()
     text = documents.encoded(table._document(place))
     contents = {**place.contents, "it.table.json": Content.of(text)}
     return documents.Reader(contents.__getitem__).read("it.table.json", "a test")
@@ -220,4 +220,4 @@ def test_computed_columns():
 def test_an_int_too_long_to_be_written_is_refused():
     """When it is written; Python itself does not."""
     with pytest.raises(InvalidInputError, match="cannot be written"):
-        documents.encoded(Table(["a"], [[10**5000]])._document(Collected()))
+        documents.encoded(Table(["a"], [[10**5000]])._document(Place()))

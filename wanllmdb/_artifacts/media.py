@@ -10,7 +10,7 @@ from wanllmdb._artifacts.draft import Draft
 from wanllmdb._artifacts.entries import ArtifactEntry
 from wanllmdb._manifest import Entry, entry_path
 from wanllmdb._media import documents
-from wanllmdb._media.base import Collected, Value
+from wanllmdb._media.base import Place, Value
 from wanllmdb._media.content import Content
 from wanllmdb.errors import InvalidInputError
 
@@ -46,7 +46,7 @@ class HoldsMedia(Draft):
                 hint="Use add_file, or wrap it: Table(data=...), Image(...).",
             )
         goal = entry_path(documents.path_of(entry_path(name), obj.TYPE))
-        beside = Collected()
+        beside = Place()
         text = documents.encoded(obj._document(beside))
         contents = {**beside.contents, goal: Content.of(text)}
         with self._adding() as staging:

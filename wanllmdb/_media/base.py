@@ -6,7 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from wanllmdb import _json, _values
 from wanllmdb._media.content import Content
@@ -23,21 +23,8 @@ Document = dict[str, Any]
 """The JSON form of a value; its bytes are elsewhere, under the ``path`` it names."""
 
 
-class Place(Protocol):
-    """Where the bytes of media go: a run, an artifact, or nowhere."""
-
-    def put(self, content: Content, folder: str, extension: str) -> Document:
-        """Take some bytes; ``path``, ``sha256`` (hex) and ``size`` of them there.
-
-        Args:
-            content: The bytes.
-            folder: Below ``media/``.
-            extension: What the file's name ends with: ``.png``.
-        """
-
-
-class Collected:
-    """A place that collects what it is given, for somebody else to store.
+class Place:
+    """Where the bytes of media go, before somebody stores them in a run or an artifact.
 
     Args:
         name: Names a content's file, without folder and extension, by its hex digest.
@@ -51,7 +38,13 @@ class Collected:
         self.contents: dict[str, Content] = {}
 
     def put(self, content: Content, folder: str, extension: str) -> Document:
-        """See `Place.put`."""
+        """Take some bytes; ``path``, ``sha256`` (hex) and ``size`` of them there.
+
+        Args:
+            content: The bytes.
+            folder: Below ``media/``.
+            extension: What the file's name ends with: ``.png``.
+        """
         sha256 = content.digest.partition(":")[2]
         path = f"media/{folder}/{self._name(sha256)}{extension}"
         self.contents[path] = content
@@ -85,7 +78,7 @@ class Value(ABC):
         if type(other) is not type(self):
             return NotImplemented
         assert isinstance(other, Value)
-        mine, its = self._document(Collected()), other._document(Collected())
+        mine, its = self._document(Place()), other._document(Place())
         return _json.dumps(mine) == _json.dumps(its)
 
     __hash__ = None  # type: ignore[assignment]

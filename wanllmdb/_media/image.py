@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from wanllmdb import _json
+from wanllmdb import _json, _values
 from wanllmdb._media import pictures
 from wanllmdb._media.base import (
     Document,
@@ -89,7 +89,7 @@ class Image(Media):
         normalize: bool = True,
     ) -> None:
         self._caption = caption_of(caption)
-        self._grouping = None if grouping is None else int(grouping)
+        self._grouping = _grouping(grouping)
         self._classes: list[Document] = []
         if isinstance(data_or_path, Image):
             self._take_over(data_or_path)
@@ -184,6 +184,15 @@ class Image(Media):
             if any(name in one for one in found):
                 made[f"all_{name}"] = [one.get(name) for one in found]
         return made
+
+
+def _grouping(grouping: Any) -> int | None:
+    found = None if grouping is None else _values.step_of(grouping)
+    if found is None and grouping is not None:
+        raise InvalidInputError(
+            f"{_values.capped_repr(grouping)} is no grouping.", hint="Give an int."
+        )
+    return found
 
 
 def _bytes_of(
