@@ -22,7 +22,6 @@ from wanllmdb._media.base import (
 )
 from wanllmdb._media.content import Content
 from wanllmdb.errors import InvalidInputError
-from wanllmdb.types import JSONValue
 
 if TYPE_CHECKING:
     from wanllmdb._media.documents import Reader
@@ -81,7 +80,7 @@ class Audio(Media):
         """Seconds, where that is known."""
         return self._duration
 
-    def _facts(self) -> Mapping[str, JSONValue]:
+    def _facts(self) -> Document:
         return {"sample_rate": self._sample_rate, "duration": self._duration}
 
     @classmethod

@@ -133,7 +133,7 @@ class Media(Value):
             **present(caption=self._caption, **self._facts()),
         }
 
-    def _facts(self) -> Mapping[str, JSONValue]:
+    def _facts(self) -> Document:
         """What else the JSON form says; None is left out."""
         return {}
 

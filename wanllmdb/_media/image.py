@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from wanllmdb import _json, _values
+from wanllmdb import _values
 from wanllmdb._media import pictures
 from wanllmdb._media.base import (
     Document,
@@ -23,7 +23,6 @@ from wanllmdb._media.base import (
 from wanllmdb._media.content import Content
 from wanllmdb._media.layers import Boxes, Mask, class_list
 from wanllmdb.errors import InvalidInputError
-from wanllmdb.types import JSONValue
 
 if TYPE_CHECKING:
     from wanllmdb._media.documents import Reader
@@ -146,13 +145,13 @@ class Image(Media):
                 made[name] = {key: one.document(place) for key, one in layers.items()}
         return made
 
-    def _facts(self) -> Mapping[str, JSONValue]:
+    def _facts(self) -> Document:
         return {
             "format": self.format,
             "width": self._width,
             "height": self._height,
             "grouping": self._grouping,
-            "classes": _json.loads(_json.dumps(self._classes)) or None,
+            "classes": self._classes or None,
         }
 
     @classmethod

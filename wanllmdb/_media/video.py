@@ -22,7 +22,6 @@ from wanllmdb._media.base import (
 )
 from wanllmdb._media.content import Content
 from wanllmdb.errors import InvalidInputError
-from wanllmdb.types import JSONValue
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +94,7 @@ class Video(Media):
         """Pixels, of what was an array."""
         return self._height
 
-    def _facts(self) -> Mapping[str, JSONValue]:
+    def _facts(self) -> Document:
         return {"format": self.format, "width": self._width, "height": self._height}
 
     @classmethod
