@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from wanllmdb._artifacts import Artifact
     from wanllmdb._config import Config, Summary
     from wanllmdb._logging import LogHandler
+    from wanllmdb._media.audio import Audio
+    from wanllmdb._media.histogram import Histogram
+    from wanllmdb._media.html import Html
+    from wanllmdb._media.image import Classes, Image
+    from wanllmdb._media.solid import Molecule, Object3D
+    from wanllmdb._media.table import Table
+    from wanllmdb._media.video import Video
     from wanllmdb._observers import on
     from wanllmdb._query import Api, query
     from wanllmdb._registry import ModelRegistry
@@ -56,12 +63,21 @@ __all__ = [
     "AlertLevel",
     "Api",
     "Artifact",
+    "Audio",
+    "Classes",
     "ConfigError",
+    "Histogram",
+    "Html",
+    "Image",
     "LogHandler",
     "ModelRegistry",
+    "Molecule",
+    "Object3D",
     "Run",
     "Settings",
     "State",
+    "Table",
+    "Video",
     "WanllmdbError",
     "WanllmdbWarning",
     "alert",
@@ -100,6 +116,9 @@ _HOMES = {
     "Settings": "_wandb_settings", "Artifact": "_artifacts",
     "ModelRegistry": "_registry",
     "Api": "_query", "query": "_query",
+    "Audio": "_media.audio", "Classes": "_media.image", "Image": "_media.image",
+    "Histogram": "_media.histogram", "Html": "_media.html", "Table": "_media.table",
+    "Molecule": "_media.solid", "Object3D": "_media.solid", "Video": "_media.video",
     "LogHandler": "_logging", "Run": "_run", "on": "_observers",
     "AlertLevel": "types", "State": "types", "ConfigError": "errors",
     "WanllmdbError": "errors", "WanllmdbWarning": "errors",

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wanllmdb import _digest, _files
+from wanllmdb._media.content import Content
 from wanllmdb.errors import DigestMismatchError, MissingBlobError
 from wanllmdb.types import Digest
 
 DAMAGED = "damaged"
 """Where in the trash blobs lie whose bytes have changed: nobody takes them for good."""
-
-_CHUNK = 1 << 20
 
 _PREFIXES = 256
 """Directories of blobs, by the first two hex digits."""
@@ -72,7 +71,7 @@ class Blobs:
             with source.open("rb") as reader:
                 fd = os.open(draft, flags, 0o400)
                 with os.fdopen(fd, "wb") as writer:
-                    digest, size = _copy(reader, writer)
+                    digest, size = _digest.of_copied(reader, writer)
                     writer.flush()
                     os.fsync(writer.fileno())
             path = self.path_of(digest)
@@ -88,6 +87,26 @@ class Blobs:
     def _is_kept(self, digest: Digest, size: int) -> bool:
         """Whether there is a blob, of the right size, which is young again then."""
         return self.touch(digest) and self._has(digest, size)
+
+    def put_all(self, contents: Iterable[Content]) -> None:
+        """Store contents, each once; durable on return.
+
+        Raises:
+            OSError: the Store cannot be written.
+            IntegrityError: one can no longer be read as it was.
+        """
+        drafts: dict[Digest, str] = {}
+        try:
+            for content in contents:
+                if content.digest in drafts or self.touch(content.digest):
+                    continue
+                draft = f"{self._tmp}/blob-{os.urandom(8).hex()}"
+                drafts[content.digest] = draft
+                content.write_to(Path(draft))
+            self.adopt(drafts)
+        finally:
+            for draft in drafts.values():
+                Path(draft).unlink(missing_ok=True)
 
     def touch(self, digest: str) -> bool:
         """Make a blob young again, for gc; out of the trash, if it is there.
@@ -268,14 +287,3 @@ class Blobs:
 def _is_linked(path: Path) -> bool:
     """Whether a blob is a hard link of a file elsewhere, as `Staging` makes them."""
     return path.stat().st_nlink > 1
-
-
-def _copy(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:
-    import hashlib
-
-    digest, size = hashlib.sha256(), 0
-    while chunk := reader.read(_CHUNK):
-        digest.update(chunk)
-        writer.write(chunk)
-        size += len(chunk)
-    return Digest(_digest.PREFIX + digest.hexdigest()), size

@@ -196,16 +196,19 @@ class Summary(Section):
         read: Gives the values as they stand now.
         write: Takes what the user sets; None as a value removes nothing.
         remove: Takes the key that the user deletes.
+        foreign: Gives the JSON form of media.
     """
 
-    __slots__ = ("_read", "_remove", "_write")
+    __slots__ = ("_foreign", "_read", "_remove", "_write")
 
     def __init__(
         self,
         read: Callable[[], dict[str, JSONValue]],
         write: Callable[[dict[str, JSONValue]], None],
         remove: Callable[[str], None],
+        foreign: _values.Foreign = lambda key, value: None,
     ) -> None:
+        object.__setattr__(self, "_foreign", foreign)
         object.__setattr__(self, "_read", read)
         object.__setattr__(self, "_write", write)
         object.__setattr__(self, "_remove", remove)
@@ -239,9 +242,12 @@ class Summary(Section):
         """Set several keys at once."""
         new = {**dict(other), **values}
         if new:
-            self._write(
-                {_values.config_key(k): _values.config_value(v) for k, v in new.items()}
-            )
+            stored = {}
+            for raw, value in new.items():
+                key = _values.config_key(raw)
+                found = self._foreign(key, value)
+                stored[key] = _values.config_value(value) if found is None else found
+            self._write(stored)
 
 
 def read_config(value: Any) -> dict[str, JSONValue]:

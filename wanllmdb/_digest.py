@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 from wanllmdb.types import Digest
 
 PREFIX = "sha256:"
+_CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -28,6 +30,18 @@ def of_file(path: Path) -> Digest:
 
     with path.open("rb") as file:
         return Digest(PREFIX + hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def of_copied(reader: BinaryIO, writer: BinaryIO) -> tuple[Digest, int]:
+    """Copy bytes, streaming; their digest, and how many there were."""
+    import hashlib
+
+    digest, size = hashlib.sha256(), 0
+    while chunk := reader.read(_CHUNK):
+        digest.update(chunk)
+        writer.write(chunk)
+        size += len(chunk)
+    return Digest(PREFIX + digest.hexdigest()), size
 
 
 def hex_of(digest: str) -> str:

@@ -24,6 +24,7 @@ from wanllmdb._metrics.writer import StreamWriter, fdatasync
 from wanllmdb._run_artifacts import RunArtifacts
 from wanllmdb._run_config import ConfigWriter
 from wanllmdb._run_files import RunFiles
+from wanllmdb._run_media import RunMedia
 from wanllmdb._runlog import Sums
 from wanllmdb._settings import Settings
 from wanllmdb._store import Store
@@ -108,12 +109,16 @@ class Run(RunArtifacts):
         self._teardown: list[Callable[[Run, int], None]] = []
         self._on_child_stream: Callable[[], None] = lambda: None
         self._files = RunFiles(store, record, voice)
+        self._media = RunMedia(store, record, voice, self._complain, self._log_table)
         self._definitions = Definitions(
             {} if store is None else store.definitions(record)
         )
         self.config = Config(dict(config or {}), self._config_changed, locked)
         self.summary = Summary(
-            self._read_summary, self._write_summary, self._remove_summary
+            self._read_summary,
+            self._write_summary,
+            self._remove_summary,
+            self._media.summary_value,
         )
         base = Sums(Fold())
         if store is not None and stream is not None:
@@ -150,9 +155,10 @@ class Run(RunArtifacts):
         """Record values at a step.
 
         Args:
-            data: Metric names to values: numbers, bools, text, None, lists, arrays;
-                nested mappings flatten with dots. A value that cannot be kept exactly
-                is kept as text, with one warning per key.
+            data: Metric names to values: numbers, bools, text, None, lists, arrays,
+                media and lists of them; nested mappings flatten with dots. A value that
+                cannot be kept exactly is kept as text, with one warning per key. The
+                files of media are durable when it returns.
             step: The step, int64. Default: the cursor, which then moves on by 1. A
                 step behind the cursor is kept where it says, with one warning.
             commit: False keeps the cursor in place, so the next call adds to the same
@@ -215,7 +221,7 @@ class Run(RunArtifacts):
                 cursor = at + 1 if commit else at
         if data:
             if self._definitions.has_axes:
-                data = self._definitions.with_axes(self._normalise(data))
+                data = self._definitions.with_axes(self._normalise(data, at))
             if self._writer is None:
                 self._open_late()
             if self._writer is not None:
@@ -266,8 +272,8 @@ class Run(RunArtifacts):
             )
         return number
 
-    def _normalise(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        return _values.metric_row(data, self._complain)
+    def _normalise(self, data: Mapping[str, Any], at: int) -> dict[str, Any]:
+        return self._media.row(data, at)
 
     def _complain(self, key: str, text: str) -> None:
         if self._settings["strict"]:
@@ -277,7 +283,7 @@ class Run(RunArtifacts):
 
     def _append_nowhere(self, data: Mapping[str, Any], at: int) -> None:
         """In mode "disabled": keep the summary true, and nothing else."""
-        self._live.add_row(self._normalise(data), at)
+        self._live.add_row(self._normalise(data, at), at)
 
     def _use_writer(self, writer: StreamWriter | None) -> None:
         """Write to a stream, or to none; the quick way of `log` is open or closed."""

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from wanllmdb._artifacts import Artifact
     from wanllmdb._joint import Adder
     from wanllmdb._liveness import OpenStream
+    from wanllmdb._media.base import Value
 
 UNSPECIFIED = "unspecified"
 """The type of files that are logged without one, as W&B has it."""
+RUN_TABLE = "run_table"
+"""The type of logged tables."""
 MODEL = "model"
 """The type of what `log_model` logs; models are what has it in their type's name."""
 
@@ -241,6 +244,16 @@ class RunArtifacts(RunFacts):
     def used_artifacts(self) -> list[Artifact]:
         """The versions that this run reads, in that order."""
         return self._connected("input")
+
+    def _log_table(self, key: str, name: str, table: Value) -> None:
+        """Commit a logged table as W&B does: `Artifact.get` gives it back."""
+        from wanllmdb._artifacts import Artifact
+
+        with self._voice.guarded("log table"):
+            words = re.sub("[^A-Za-z0-9_]+", "", key)
+            artifact = Artifact(_plain(f"run-{self.id}-{words}"), RUN_TABLE)
+            artifact.add(table, name)
+            self.log_artifact(artifact)
 
     # Models
 

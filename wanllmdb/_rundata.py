@@ -14,6 +14,7 @@ from wanllmdb._catalog import files as run_files
 from wanllmdb._catalog import runs, values
 from wanllmdb._catalog.connection import Database
 from wanllmdb._catalog.schema import JSON_LIMIT
+from wanllmdb._media.content import Content
 from wanllmdb._runlog import RunLogs
 from wanllmdb.errors import DiskBudgetError
 from wanllmdb.types import Alert, Digest, JSONValue, RunFile, RunRecord, Source
@@ -159,6 +160,22 @@ class RunData:
         elif not self._blobs.present({_digest.of_file(path): size}):
             raise room.refusal(size, room.left, str(path))
         return self._blobs.put_file(path)
+
+    def store_media(self, pk: int, contents: Mapping[str, Content]) -> None:
+        """Store what media hold as a run's files, by path; durable on return.
+
+        Raises:
+            OSError: the Store cannot be written.
+            WanllmdbError: it is locked, or bytes have changed where they are.
+        """
+        self._blobs.put_all(contents.values())
+        now = _clock.now_us()
+        with self._catalog.transaction(durable=True) as connection:
+            for path, content in contents.items():
+                file = RunFile(
+                    path, content.digest, content.size, "now", None, 0, now
+                )  # fmt: skip
+                run_files.put(connection, pk, file)
 
     def files(self, pk: int) -> list[RunFile]:
         """The files stored with a run, by name."""

@@ -30,6 +30,7 @@ from wanllmdb import _digest, _files, _ids, _locks
 from wanllmdb._budget import Room
 from wanllmdb._catalog.stat_cache import ALONE, Known, Listing
 from wanllmdb._manifest import Entry
+from wanllmdb._media.content import Content
 from wanllmdb._scanning import Found, Scanned
 from wanllmdb._store import Store
 from wanllmdb.errors import InvalidInputError
@@ -272,7 +273,10 @@ class Staging:
         with self._store.sweeper.gc_kept_out():  # until what is held is named
             held: list[Digest] = []
             found = self._unchanged(same or [None] * len(sources), held)
-            self._make_room([s for s, d in zip(sources, found, strict=True) if not d])
+            unread = [s for s, d in zip(sources, found, strict=True) if d is None]
+            what = unread[0] if len(unread) == 1 else f"{len(unread)} new files"
+            sizes = (_stat(source).size for source in unread)
+            self._make_room(lambda: hash_files(unread), sizes, what)
             large = []
             for index, source in enumerate(sources):
                 done = found[index]
@@ -291,11 +295,17 @@ class Staging:
             self._hold(held)
         return [done for done in found if done is not None]
 
-    def _make_room(self, sources: Sequence[str]) -> None:
-        """Refuse files of which more is new than the disk budget has room for.
+    def _make_room(
+        self, found: Callable[[], Iterable[Staged]], sizes: Iterable[int], what: str
+    ) -> None:
+        """Refuse bytes of which more is new than the disk budget has room for.
 
-        The Store is counted once for a draft; of bytes that are there already only the
-        files that would not fit otherwise are read twice.
+        The Store is counted once for a draft.
+
+        Args:
+            found: What they are; asked where not all would fit.
+            sizes: How many each has; asked where a budget is set.
+            what: What to call them.
         """
         with self._mutex:
             if not self._counted:
@@ -303,18 +313,57 @@ class Staging:
             room = self._room
             if room is None:
                 return
-            size = sum(_stat(source).size for source in sources)
             left = room.left - self._new_size
+            size = sum(sizes)
             if size > left:
-                size = self._new_bytes(hash_files(sources))
+                size = self._new_bytes(found())
             if size > left:
-                what = sources[0] if len(sources) == 1 else f"{len(sources)} new files"
                 raise room.refusal(size, left, what)
 
     def _new_bytes(self, found: Iterable[Staged]) -> int:
         wanted = {s.digest: s.size for s in found if s.digest not in self._new}
         held = self._store.blobs.present(wanted)
         return sum(size for digest, size in wanted.items() if digest not in held)
+
+    def add_contents(self, contents: Sequence[Content]) -> None:
+        """Keep what media hold.
+
+        Raises:
+            IntegrityError: the bytes of one have changed where they are.
+            DiskBudgetError: they are beyond what may be stored.
+        """
+        with self._store.sweeper.gc_kept_out():  # until what is held is named
+            held: list[Digest] = []
+            new = [Staged(content.digest, content.size, None) for content in contents]
+            what = f"media files ({len(new)})"
+            self._make_room(lambda: new, (one.size for one in new), what)
+            for content, staged in zip(contents, new, strict=True):
+                if not self._has(staged, held):
+                    self._add_content(content, staged, held)
+            self._hold(held)
+
+    def _add_content(
+        self, content: Content, staged: Staged, held: list[Digest]
+    ) -> None:
+        draft = self._directory / f"copy-{_ids.stream_token()}"
+        try:
+            content.write_to(draft)
+            with self._mutex:
+                if not self._has(staged, held):
+                    goal = self._goal(staged.digest)
+                    draft.rename(goal)
+                    self._put(staged.digest, goal, staged.size)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _has(self, staged: Staged, held: list[Digest]) -> bool:
+        """Whether a content need not be kept again; its blob is noted as held."""
+        if staged.digest in self._new:
+            return True
+        if self._store.blobs.present({staged.digest: staged.size}):
+            held.append(staged.digest)
+            return True
+        return False
 
     def _add_all(
         self, sources: Sequence[str], large: Sequence[int], held: list[Digest]
@@ -349,10 +398,7 @@ class Staging:
             source.check()
             staged = Staged(digest, source.size, source.settled())
             with self._mutex:
-                if digest in self._new:
-                    return staged
-                if self._store.blobs.present({digest: source.size}):
-                    held.append(digest)
+                if self._has(staged, held):
                     return staged
                 goal = self._goal(digest)
                 if not source.link_to(goal):
@@ -381,24 +427,17 @@ class Staging:
                 source.check()
                 found = Staged(digest, size, source.settled())
             with self._mutex:
-                if digest in self._new:
-                    return found
-                if self._store.blobs.present({digest: size}):
-                    held.append(digest)
-                    return found
-                goal = self._goal(digest)
-                draft.rename(goal)
-                self._put(digest, goal, size)
+                if not self._has(found, held):
+                    goal = self._goal(digest)
+                    draft.rename(goal)
+                    self._put(digest, goal, size)
             return found
         finally:
             draft.unlink(missing_ok=True)
 
     def _keep(self, digest: Digest, data: bytes, held: list[Digest]) -> None:
         with self._mutex:  # another thread may add the same content
-            if digest in self._new:
-                return
-            if self._store.blobs.present({digest: len(data)}):
-                held.append(digest)
+            if self._has(Staged(digest, len(data), None), held):
                 return
             goal = self._goal(digest)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -100,6 +100,21 @@ class SavedFile:
         return f"<SavedFile {self.name} {self.size} bytes>"
 
 
+def without_media(
+    files: Sequence[SavedFile],
+) -> tuple[list[SavedFile], dict[str, list[SavedFile]]]:
+    """The other files, and those of media by folder: there may be thousands."""
+    others: list[SavedFile] = []
+    media: dict[str, list[SavedFile]] = {}
+    for file in files:
+        parts = file.name.split("/")
+        if parts[0] == "media" and len(parts) > 2:
+            media.setdefault(f"media/{parts[1]}/", []).append(file)
+        else:
+            others.append(file)
+    return others, media
+
+
 class StoredRun(Facts):
     """A run as the Store holds it; a live run is read as it stands now."""
 

@@ -31,6 +31,9 @@ Complain = Callable[[str, str], None]
 _UNKNOWN = object()
 """Stands for a value that has no JSON form."""
 
+Foreign = Callable[[str, Any], Any]
+"""Given (key, value) of no plain type, its JSON form, or None: it is not for this."""
+
 _Ancestors = tuple[int, ...]
 """The ids of the containers around a value: none may hold itself."""
 
@@ -38,21 +41,24 @@ _Ancestors = tuple[int, ...]
 # Rows
 
 
-def metric_row(data: Mapping[Any, Any], complain: Complain) -> dict[str, Any]:
+def metric_row(
+    data: Mapping[Any, Any], complain: Complain, foreign: Foreign
+) -> dict[str, Any]:
     """A logged mapping as one flat row of storable values.
 
     Nested mappings flatten with dots; None stays None; bad values become their capped
     repr and bad keys are left out, each with a complaint.
     """
     row: dict[str, Any] = {}
-    _flatten(data, "", row, complain, (id(data),))
+    _flatten(data, "", row, (complain, foreign), (id(data),))
     return row
 
 
 def _flatten(
-    data: Mapping[Any, Any], prefix: str, row: dict[str, Any], complain: Complain,
-    around: _Ancestors,
+    data: Mapping[Any, Any], prefix: str, row: dict[str, Any],
+    ways: tuple[Complain, Foreign], around: _Ancestors,
 ) -> None:  # fmt: skip
+    complain = ways[0]
     for raw, value in data.items():
         key = _key(raw, prefix, complain)
         if key is None:
@@ -63,11 +69,11 @@ def _flatten(
             elif len(around) > MAX_DEPTH:
                 complain(key, f"nested deeper than {MAX_DEPTH} levels; left out")
             else:
-                _flatten(value, key + ".", row, complain, (*around, id(value)))
+                _flatten(value, key + ".", row, ways, (*around, id(value)))
             continue
         if key in row:
             complain(key, "given twice in one call; the last one is kept")
-        row[key] = metric_value(key, value, complain)
+        row[key] = metric_value(key, value, *ways)
 
 
 def _key(raw: Any, prefix: str, complain: Complain) -> str | None:
@@ -95,7 +101,7 @@ def _text_of_key(raw: Any) -> str:
         return type(raw).__name__
 
 
-def metric_value(key: str, value: Any, complain: Complain) -> Any:
+def metric_value(key: str, value: Any, complain: Complain, foreign: Foreign) -> Any:
     """One value as it is stored."""
     kind = type(value)
     if kind in (float, bool) or value is None:
@@ -103,7 +109,9 @@ def metric_value(key: str, value: Any, complain: Complain) -> Any:
     if kind in (int, str):
         return _bounded(key, value, complain)
     try:
-        stored = _stored(value)
+        stored = foreign(key, value)
+        if stored is None:
+            stored = _stored(value)
     except Exception as error:  # noqa: BLE001 - foreign tensors may raise anything
         complain(
             key, f"a {kind.__name__} that cannot be read ({error}); its text is kept"

@@ -92,6 +92,16 @@ def test_a_disabled_run_logs_and_uses_artifacts(work):
         assert run.link_artifact(filled(), "m").version == "v0"
 
 
+def test_media_are_added_and_kept_nowhere(work):
+    """Nor can they be had again; nothing fails."""
+    with wanllmdb.init(mode="disabled", project="p") as run:
+        draft = wanllmdb.Artifact("a", "dataset")
+        entry = draft.add(wanllmdb.Table(columns=["x"], data=[[1]]), "eval")
+        assert (entry.path, draft.get("eval")) == ("eval.table.json", None)
+        assert run.log_artifact(draft).get("eval") is None
+        assert run.use_artifact("b").get("eval") is None
+
+
 def test_the_content_is_that_of_a_recorded_run(made, monkeypatch, store):
     """Paths, sizes and digest; so that what is checked against them holds."""
     monkeypatch.chdir(made({"x": "1", "d/y": "22"}))

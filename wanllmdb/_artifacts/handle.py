@@ -22,8 +22,9 @@ from wanllmdb import (
     _versions,
 )
 from wanllmdb._artifacts import unstored
-from wanllmdb._artifacts.draft import Draft, explained
+from wanllmdb._artifacts.draft import explained
 from wanllmdb._artifacts.entries import ArtifactEntry, EntryPath
+from wanllmdb._artifacts.media import HoldsMedia
 from wanllmdb._catalog.schema import METADATA_LIMIT
 from wanllmdb._manifest import Manifest, entry_path
 from wanllmdb._staging import Staging
@@ -47,7 +48,7 @@ DIRECTORY = "artifacts"
 """Where downloads go, below the working directory."""
 
 
-class Artifact(Draft):
+class Artifact(HoldsMedia):
     """A named, typed series of versions; this is a handle on one of them.
 
     Made here, it is a draft: files are added, and `Run.log_artifact` commits it. Got by

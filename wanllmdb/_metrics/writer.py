@@ -77,7 +77,8 @@ class StreamWriter:
         durability: See `wanllmdb.init`.
         on_fault: Called with the OSError of a row that was dropped.
         spill: Stores bytes as a blob and returns the value that stands for them.
-        normalise: Makes a row of storable values of a mapping of a shape not seen yet.
+        normalise: Makes a row of storable values of a mapping of a shape not seen yet,
+            at a step.
         on_limit: Told when there are more keys than are summed up.
     """
 
@@ -90,7 +91,7 @@ class StreamWriter:
         durability: Durability = "process",
         on_fault: Callable[[OSError], None] = lambda _: None,
         spill: Callable[[bytes], JSONValue] | None = None,
-        normalise: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+        normalise: Callable[[Mapping[str, Any], int], dict[str, Any]] | None = None,
         on_limit: Callable[[], None] = lambda: None,
     ) -> None:
         self.identity = identity
@@ -131,7 +132,7 @@ class StreamWriter:
                 return
             known = self._shapes.get((*data, *map(type, data.values())))
             if known is None:
-                row = data if self._normalise is None else self._normalise(data)
+                row = data if self._normalise is None else self._normalise(data, step)
                 if row:
                     self._append_new(row, step)
                 return
@@ -143,7 +144,7 @@ class StreamWriter:
         try:
             body = shape.pack(shape.words, shape.id, *cells)
         except struct.error:  # an int beyond 64 bits
-            row = data if self._normalise is None else self._normalise(data)
+            row = data if self._normalise is None else self._normalise(data, step)
             self._append_json(row, step)
             return
         frame = crc32(body).to_bytes(4, "little") + body

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from wanllmdb._markup import ABSENT, escape, folded, shorten, table
 from wanllmdb._report.charts import Labelled
 from wanllmdb._report.tables import moment
-from wanllmdb._stored_run import LogLine, SavedFile
+from wanllmdb._stored_run import LogLine, SavedFile, without_media
 from wanllmdb.types import Alert
 
 MAX_LINES = 100
@@ -127,15 +127,21 @@ def _artifacts(one: Labelled) -> tuple[int, str]:
 
 def _files(one: Labelled) -> tuple[int, str]:
     found: Sequence[SavedFile] = one.run.files()
+    others, media = without_media(found)
     rows = [
         (
             f"<bdi>{escape(shorten(file.name))}</bdi>",
             f'<span title="{file.size:,} bytes">{size(file.size)}</span>',
             f'<code title="{escape(file.digest)}">{escape(file.digest[:19])}…</code>',
         )
-        for file in found
+        for file in others
     ]
-    return len(rows), table(("file", "size", "digest"), rows, f"Files of {one.label}")
+    for folder, files in media.items():
+        total = sum(file.size for file in files)
+        what = f"<bdi>{escape(folder)}</bdi> ({len(files)} files)"
+        whole = f'<span title="{total:,} bytes">{size(total)}</span>'
+        rows.append((what, whole, ""))
+    return len(found), table(("file", "size", "digest"), rows, f"Files of {one.label}")
 
 
 def size(count: int) -> str:

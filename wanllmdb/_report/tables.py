@@ -172,7 +172,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> _Flat:
     """Nested mappings by dotted keys; keys of our own (`_step`) are left out."""
     found: _Flat = {}
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value.get("_type") is not None:
+            found[f"{prefix}{key}"] = value.get("path", value["_type"])  # media
+        elif isinstance(value, Mapping) and value:
             found.update(flat(value, f"{prefix}{key}."))
         elif prefix or not key.startswith("_"):
             found[f"{prefix}{key}"] = value

@@ -9,7 +9,7 @@ import click
 
 from wanllmdb import _clock, _known
 from wanllmdb._query import Api
-from wanllmdb._stored_run import StoredRun
+from wanllmdb._stored_run import StoredRun, without_media
 from wanllmdb._text import cell
 from wanllmdb.cli.opening import api_of, project_option
 from wanllmdb.cli.render import Output, echo, output_options, tell
@@ -121,13 +121,23 @@ def show(ctx: click.Context, /, run: str, out: Output) -> None:
         "config": found.config,
         "summary": found.summary,
         "epochs": [f"{e.number} {e.kind}" for e in found.epochs],
-        "files": [f.name for f in found.files()],
+        "files": _names_of(found, whole=out.fmt != "table"),
         "alerts": [f"{a.level} {a.title}" for a in found.alerts],
     }
     if out.fmt == "table":
         out.text("".join(f"{line}\n" for line in _lines_of(facts)))
     else:
         out.emit([facts])
+
+
+def _names_of(run: StoredRun, *, whole: bool) -> list[str]:
+    """A run's files; for people those of media by folder."""
+    files = run.files()
+    if whole:
+        return [file.name for file in files]
+    others, media = without_media(files)
+    folders = [f"{folder} ({len(held)} files)" for folder, held in media.items()]
+    return [*(file.name for file in others), *folders]
 
 
 def _lines_of(facts: Mapping[str, Any]) -> list[str]:
