@@ -405,7 +405,9 @@ def undo_alias(
             return None
         before = artifacts.resolve(connection, version.artifact_pk, f"v{event.before}")
         aliases.put(connection, before, name, force=force, reason=reason)
-        if event.after is None and aliases.was_protected(connection, before, name):
+        if event.after is None and aliases.was_protected(
+            connection, before, name, number
+        ):
             aliases.protect(connection, before, name, on=True)
         return before.number
 
