@@ -106,6 +106,8 @@ class Staging:
 
     def new_path(self) -> Path:
         """Where a file can be written that is to be added, and removed then."""
+        with self._mutex:
+            self._count()  # now: it would count twice, until it is removed
         return self._directory / f"new-{_ids.stream_token()}"
 
     def moved_to(self, store: Store, digests: Iterable[Digest]) -> Staging:
@@ -188,9 +190,7 @@ class Staging:
         files that would not fit otherwise are read twice.
         """
         with self._mutex:
-            if not self._counted:
-                self._room, self._counted = self._store.budget.room(), True
-            room = self._room
+            room = self._count()
             if room is None:
                 return
             size = sum(_stat(source).size for source in sources)
@@ -200,6 +200,11 @@ class Staging:
             if size > left:
                 what = sources[0] if len(sources) == 1 else f"{len(sources)} new files"
                 raise room.refusal(size, left, what)
+
+    def _count(self) -> Room | None:
+        if not self._counted:
+            self._room, self._counted = self._store.budget.room(), True
+        return self._room
 
     def _new_bytes(self, found: Iterable[Staged]) -> int:
         wanted = {s.digest: s.size for s in found if s.digest not in self._new}
