@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from wanllmdb import _changes, _clock, _files, _ids
-from wanllmdb._catalog import events, projects, runs, sealed
-from wanllmdb._liveness import being_written
+from wanllmdb._catalog import events, runs, sealed
+from wanllmdb._liveness import refuse_live
 from wanllmdb._metrics.summary import DELETED
 from wanllmdb._metrics.writer import StreamWriter
 from wanllmdb._store import Store, operation
@@ -137,7 +137,7 @@ def delete_run(store: Store, record: RunRecord) -> RunRecord:
         RunActiveError: it is being written.
     """
     with store.catalog.transaction(durable=True) as connection:
-        _refuse_live(store, [record])
+        refuse_live(store.liveness, [record])
         runs.set_deleted(connection, record, deleted=True)
     return runs.read(store.catalog.reader, record.pk)
 
@@ -164,7 +164,7 @@ def restore_epoch(store: Store, record: RunRecord, number: int) -> RunRecord:
     ]
     numbers = store.numbers(record, store.logs.sums(record, epochs), epochs)
     with store.catalog.transaction(durable=True) as connection:
-        _refuse_live(store, [record])
+        refuse_live(store.liveness, [record])
         runs.revert_epochs(connection, record, number)
         store.write_numbers(connection, record.pk, numbers)
     return runs.read(store.catalog.reader, record.pk)
@@ -186,41 +186,7 @@ def purge_run(store: Store, record: RunRecord) -> None:
                 f"Run {now.project}/{now.run_id} is not in the trash.",
                 hint="Move it there first.",
             )
-        _refuse_live(store, [now])
+        refuse_live(store.liveness, [now])
         runs.purge(connection, now)
         sealed.retire_empty(connection)
     shutil.rmtree(store.run_dir(record.uid), ignore_errors=True)
-
-
-@operation("rename project")
-def rename_project(store: Store, old: str, new: str) -> None:
-    """Give a project another name.
-
-    Raises:
-        ProjectNotFoundError: none has the old name.
-        ConflictError: one has the new name.
-    """
-    with store.catalog.transaction(durable=True) as connection:
-        projects.rename(connection, old, new)
-
-
-@operation("delete project")
-def delete_project(store: Store, name: str) -> None:
-    """Move a project and its runs to the trash.
-
-    Raises:
-        ProjectNotFoundError: there is none.
-        RunActiveError: one of its runs is being written.
-    """
-    with store.catalog.transaction(durable=True) as connection:
-        running = runs.find_many(
-            connection, project=name, condition={"state": "running"}
-        )
-        _refuse_live(store, running)
-        projects.delete(connection, name)
-
-
-def _refuse_live(store: Store, records: Iterable[RunRecord]) -> None:
-    for record in records:
-        if store.liveness.is_live(record):
-            raise being_written(record)

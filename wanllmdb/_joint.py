@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wanllmdb import _json, _versions
+from wanllmdb import _digest, _json, _versions
 from wanllmdb._catalog import artifacts, drafts, projects, runs
 from wanllmdb._catalog.drafts import Added, Addition
+from wanllmdb._catalog.schema import METADATA_LIMIT
 from wanllmdb._manifest import Entry, Manifest, decode
 from wanllmdb._store import Store, operation
-from wanllmdb.errors import ArtifactStateError, ConflictError, VersionNotFoundError
+from wanllmdb.errors import (
+    ArtifactStateError,
+    ConflictError,
+    InvalidInputError,
+    VersionNotFoundError,
+)
 from wanllmdb.types import RunRecord, VersionRecord
 
 if TYPE_CHECKING:
@@ -92,6 +98,7 @@ def add(store: Store, draft: _versions.Draft, adder: Adder) -> None:
         ConflictError: somebody else added other content under one of its paths, or the
             artifact has another type. Nothing was added.
         InvalidNameError: an alias or a path cannot be.
+        InvalidInputError: with what others added the metadata is too large.
         MissingBlobError: bytes that were there when they were added are gone.
     """
     _versions.given_aliases(draft.aliases)
@@ -101,12 +108,15 @@ def add(store: Store, draft: _versions.Draft, adder: Adder) -> None:
         manifest = draft.manifest.encode()
         addition = Addition(
             run=adder.run.uid, adder=f"{adder.run.path} ({adder.writer})",
-            manifest=_versions.keep_bytes(store, project, draft, manifest),
+            manifest=_digest.of_bytes(manifest),
             description=new.description, metadata_json=new.metadata_json,
             tags=list(new.tags), aliases=list(draft.aliases), ttl_us=new.ttl_us,
         )  # fmt: skip
-        while not _added(store, uid, draft.manifest, addition):
-            pass
+        # First: what is refused stays the draft's own, so that gc leaves it.
+        last = _checked(store, uid, draft, addition)
+        _versions.keep_bytes(store, project, draft, manifest)
+        while not _added(store, uid, addition, last):
+            last = _checked(store, uid, draft, addition)
     _versions.remember(store, draft.staging)
 
 
@@ -117,13 +127,40 @@ def _uid(store: Store, draft: _versions.Draft, adder: Adder) -> str:
         return drafts.uid_of(artifacts.uid(connection, key), adder.distributed_id)
 
 
-def _added(store: Store, uid: str, manifest: Manifest, addition: Addition) -> bool:
-    """Whether it was added; not where others added something just then."""
+def _checked(store: Store, uid: str, draft: _versions.Draft, addition: Addition) -> int:
+    """Refuse what does not go with what is there; the last event of that."""
     reader = store.catalog.reader
     last = drafts.last_number(reader, uid)
-    union = _Union(store, drafts.additions(reader, uid))
-    for entry in manifest:
+    found = drafts.additions(reader, uid)
+    union = _Union(store, found)
+    for entry in draft.manifest:
         union.put(entry, addition.adder)
+    texts = [added.addition.metadata_json for added in found]
+    _metadata([*texts, addition.metadata_json], draft.new.name)
+    return last
+
+
+def _metadata(texts: Sequence[str], name: str) -> str:
+    """What several said of metadata: of each key what was said last.
+
+    Raises:
+        InvalidInputError: together it is too large.
+    """
+    metadata = {}
+    for text in texts:
+        metadata.update(_json.loads(text))
+    text = _json.dumps(metadata)
+    if len(text) > METADATA_LIMIT:
+        raise InvalidInputError(
+            f"The metadata of artifact {name!r} has {len(text)} bytes of"
+            f" {METADATA_LIMIT} with what others added to it.",
+            hint="Add it as a file instead.", artifact=name,
+        )  # fmt: skip
+    return text
+
+
+def _added(store: Store, uid: str, addition: Addition, last: int) -> bool:
+    """Whether it was added; not where others added something just then."""
     with store.catalog.transaction(durable=True) as connection:
         if drafts.last_number(connection, uid) != last:
             return False
@@ -176,7 +213,7 @@ def _committed(
             raise _Grown
         for each in dict.fromkeys(added.addition.run for added in found):
             run = runs.find_uid(connection, each)
-            if run is not None:  # it was purged
+            if run is not None:  # else it was purged
                 artifacts.add_edge(connection, version.pk, run, "output")
         drafts.end(connection, uid, "finish", version.uid)
 
@@ -189,10 +226,7 @@ def _together(
 ) -> _versions.Draft:
     """A draft of all; of what is said in several ways, what was said last counts."""
     said = [added.addition for added in found]
-    metadata = {}
-    for each in said:
-        metadata.update(_json.loads(each.metadata_json))
-    metadata.update(_json.loads(draft.new.metadata_json))
+    metadata = [*(a.metadata_json for a in said), draft.new.metadata_json]
     texts = [a.description for a in said if a.description is not None]
     times = [a.ttl_us for a in said if a.ttl_us is not None]
     tags = [*(tag for a in said for tag in a.tags), *draft.new.tags]
@@ -200,7 +234,7 @@ def _together(
         draft.new,
         files=len(manifest), size=manifest.size,
         description=draft.new.description or (texts[-1] if texts else None),
-        metadata_json=_json.dumps(metadata),
+        metadata_json=_metadata(metadata, draft.new.name),
         tags=tuple(dict.fromkeys(tags)),
         ttl_us=draft.new.ttl_us or (times[-1] if times else None),
     )  # fmt: skip

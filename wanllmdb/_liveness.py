@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,17 @@ class Liveness:
             # who wants to go on with the run too, and will be refused in turn.
             if path.stem in known or _is_childs(path):
                 raise being_written(record)
+
+
+def refuse_live(liveness: Liveness, records: Iterable[RunRecord]) -> None:
+    """Raise where one of some runs is being written.
+
+    Raises:
+        RunActiveError: that one.
+    """
+    for record in records:
+        if liveness.is_live(record):
+            raise being_written(record)
 
 
 def being_written(record: RunRecord) -> RunActiveError:

@@ -11,6 +11,7 @@ from wanllmdb import (
     _artifacts,
     _edits,
     _files,
+    _projects,
     _ranking,
     _reductions,
     _relations,
@@ -510,16 +511,38 @@ class Api:
             ProjectNotFoundError: none has the old name.
             ConflictError: one has the new name.
         """
-        _edits.rename_project(self.store, old, new)
+        _projects.rename(self.store, old, new)
 
-    def delete_project(self, name: str) -> None:
-        """Move a project and its runs to the trash.
+    def delete_project(self, name: str, *, delete_artifacts: bool = False) -> None:
+        """Move a project, its runs and its artifacts to the trash.
+
+        Args:
+            name: The project's name.
+            delete_artifacts: Also where it has artifacts.
 
         Raises:
             ProjectNotFoundError: there is none.
             RunActiveError: one of its runs is being written.
+            ConflictError: it has artifacts, and `delete_artifacts` is not given.
+            VersionInUseError: a model links to a version of it, or a run of another
+                project reads one. They are named, and nothing was moved.
         """
-        _edits.delete_project(self.store, name)
+        _projects.delete(self.store, name, delete_artifacts=delete_artifacts)
+
+    @operation("list versions")
+    def project_versions(self, name: str) -> list[VersionRecord]:
+        """The versions of a project's artifacts, by name and number."""
+        return artifacts.of_project(self.store.catalog.reader, name)
+
+    def restore_project(self, name: str) -> None:
+        """Bring a project back with all that went to the trash with it.
+
+        Raises:
+            ProjectNotFoundError: there is none of that name, in the trash or not.
+            StateError: nothing that went with it is in the trash.
+            AliasConflictError: an alias of a version names another one by now.
+        """
+        _projects.restore(self.store, name)
 
     def counts(self) -> tuple[int, int, int]:
         """(all runs, those running, those in the trash)."""

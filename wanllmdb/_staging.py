@@ -137,6 +137,8 @@ class Staging:
 
     def new_path(self) -> Path:
         """Where a file can be written that is to be added, and removed then."""
+        with self._mutex:
+            self._count()  # now: it would count twice, until it is removed
         return self._directory / f"new-{_ids.stream_token()}"
 
     def moved_to(self, store: Store, digests: Iterable[Digest]) -> Staging:
@@ -308,9 +310,7 @@ class Staging:
             what: What to call them.
         """
         with self._mutex:
-            if not self._counted:
-                self._room, self._counted = self._store.budget.room(), True
-            room = self._room
+            room = self._count()
             if room is None:
                 return
             left = room.left - self._new_size
@@ -319,6 +319,11 @@ class Staging:
                 size = self._new_bytes(found())
             if size > left:
                 raise room.refusal(size, left, what)
+
+    def _count(self) -> Room | None:
+        if not self._counted:
+            self._room, self._counted = self._store.budget.room(), True
+        return self._room
 
     def _new_bytes(self, found: Iterable[Staged]) -> int:
         wanted = {s.digest: s.size for s in found if s.digest not in self._new}

@@ -415,7 +415,9 @@ def undo_alias(
             return None
         before = artifacts.resolve(connection, version.artifact_pk, f"v{event.before}")
         aliases.put(connection, before, name, force=force, reason=reason)
-        if event.after is None and aliases.was_protected(connection, before, name):
+        if event.after is None and aliases.was_protected(
+            connection, before, name, number
+        ):
             aliases.protect(connection, before, name, on=True)
         return before.number
 
@@ -466,14 +468,28 @@ def delete(
                 hint="Move them, or delete them with it: delete_aliases=True.",
                 version=now.path,
             )
-        names = _protected(connection, now)
-        for alias in names:
-            aliases.drop(
-                connection, now, alias, force=force, reason=f"rm v{now.number}"
-            )
-        artifacts.set_deleted(connection, now.pk, _clock.now_us())
-        artifacts.record(connection, "delete", now, before=names)
-        events.touch_fields(connection, "version", now.uid, ["deleted"])
+        to_trash(connection, now, _clock.now_us(), f"rm v{now.number}", force=force)
+
+
+def to_trash(
+    connection: sqlite3.Connection,
+    version: VersionRecord,
+    at_us: int,
+    reason: str,
+    *,
+    force: bool,
+) -> None:
+    """Move a version to the trash, with its aliases, in the caller's transaction.
+
+    Raises:
+        AliasConflictError: an alias is protected, and `force` is not given.
+    """
+    names = _protected(connection, version)
+    for alias in names:
+        aliases.drop(connection, version, alias, force=force, reason=reason)
+    artifacts.set_deleted(connection, version.pk, at_us)
+    artifacts.record(connection, "delete", version, before=names, reason=reason)
+    events.touch_fields(connection, "version", version.uid, ["deleted"])
 
 
 def _protected(
@@ -516,22 +532,32 @@ def restore(store: Store, version: VersionRecord) -> VersionRecord:
         now = artifacts.read(connection, version.pk)
         if now.deleted_us is None:
             raise StateError(f"{now.path} is not in the trash.", hint="Nothing to do.")
-        names = _at_deletion(connection, now)
-        artifacts.set_deleted(connection, now.pk, None)
-        for name in names:
-            held = aliases.find(connection, now.artifact_pk, name)
-            if held is not None:
-                raise AliasConflictError(
-                    f"Alias {name!r} of {now.name} names v{held.number} by now.",
-                    hint=f"Remove that alias first, or give it to v{now.number}.",
-                    alias=name, artifact=now.name,
-                )  # fmt: skip
-            aliases.put(connection, now, name, reason=f"restore v{now.number}")
-            if names[name]:
-                aliases.protect(connection, now, name, on=True)
-        artifacts.record(connection, "restore", now, after=names)
-        events.touch_fields(connection, "version", now.uid, ["deleted"])
+        out_of_trash(connection, now)
+        projects.take_out(connection, now.project)
         return artifacts.read(connection, now.pk)
+
+
+def out_of_trash(connection: sqlite3.Connection, version: VersionRecord) -> None:
+    """Bring a version back, with its aliases, in the caller's transaction.
+
+    Raises:
+        AliasConflictError: one of its aliases names another version by now.
+    """
+    names = _at_deletion(connection, version)
+    artifacts.set_deleted(connection, version.pk, None)
+    for name in names:
+        held = aliases.find(connection, version.artifact_pk, name)
+        if held is not None:
+            raise AliasConflictError(
+                f"Alias {name!r} of {version.name} names v{held.number} by now.",
+                hint=f"Remove that alias first, or give it to v{version.number}.",
+                alias=name, artifact=version.name,
+            )  # fmt: skip
+        aliases.put(connection, version, name, reason=f"restore v{version.number}")
+        if names[name]:
+            aliases.protect(connection, version, name, on=True)
+    artifacts.record(connection, "restore", version, after=names)
+    events.touch_fields(connection, "version", version.uid, ["deleted"])
 
 
 def _at_deletion(

@@ -89,6 +89,24 @@ def committing(shared: Any) -> None:
     wanllmdb.finish()
 
 
+def joining(shared: Any) -> None:
+    """Two additions to a joint draft, and its end."""
+    second = write(place(".second"), SECOND)
+    run = wanllmdb.init(project="p", id="r", group="g")
+    shared.tell(stage=0)
+    phase("begin")
+    for stage, name in enumerate((None, "twice"), 1):
+        artifact = Artifact("a", "dataset")
+        insist(lambda a=artifact, n=name: a.add_dir(second, name=n))
+        insist(lambda a=artifact: run.upsert_artifact(a, aliases=["best"]))
+        shared.tell(stage=stage)
+    ending = Artifact("a", "dataset")
+    insist(lambda: run.finish_artifact(ending))
+    shared.tell(stage=3)
+    phase("end")
+    wanllmdb.finish()
+
+
 def downloading(shared: Any) -> None:
     """A version into a directory that holds some of it, some of it wrong."""
     target = write(place(".out"), BEFORE)
@@ -140,7 +158,14 @@ def collecting(shared: Any) -> None:
 assert Store  # imported before the phases
 told.SCENARIOS = {
     play.__name__: play
-    for play in (template, committing, downloading, checking_out, collecting)
+    for play in (
+        template,
+        committing,
+        joining,
+        downloading,
+        checking_out,
+        collecting,
+    )
 }
 SCENARIOS, main = told.SCENARIOS, told.main
 

@@ -107,6 +107,32 @@ def check_commits(lab: Any, outcome: Any, *, soft: bool) -> None:
     cleared(outcome)
 
 
+def check_joined(lab: Any, outcome: Any, *, soft: bool) -> None:
+    """What was added is in the version that is made then, each addition whole."""
+    if soft:
+        assert outcome.code in (0, 120), outcome.stderr[-400:]
+        assert "Traceback" not in outcome.stderr, outcome.stderr[-400:]
+        assert outcome.stage == 3
+    twice = {f"twice/{path}": text for path, text in child.SECOND.items()}
+    wanted = [{}, child.SECOND, child.SECOND | twice]
+    acknowledged = min(max(outcome.stage, 0), 2)
+    with wanllmdb.init(project="p", id="next", group="g", store=outcome.store) as run:
+        try:
+            version = run.finish_artifact(wanllmdb.Artifact("a", "dataset"))
+        except wanllmdb.errors.ArtifactStateError:  # nothing was added
+            assert acknowledged == 0
+        else:
+            assert version.version == "v2"
+            assert version.aliases == ["best"]
+            assert version.verify()
+            root = outcome.store.with_suffix(".joined")
+            version.download(root)
+            assert texts(root) in wanted[max(acknowledged, 1) :]
+    wanllmdb.teardown()
+    lab.check_sound(outcome.store)
+    cleared(outcome)
+
+
 def check_target(lab: Any, outcome: Any, *, soft: bool, exact: bool) -> None:
     """Each file is as it was or as it shall be; trying again makes it right."""
     target = outcome.store.with_suffix(".out")
@@ -173,6 +199,25 @@ def test_a_commit_that_fails_works_when_it_is_tried_again(
     found = points(bench, "committing", error, max(2, PER_CALL - 1))
     verdict = partial(check_commits, bench, soft=True)
     bench.sweep("committing", found, ONCE.format(error), verdict, template=True)
+    assert len(found) >= 10
+
+
+def test_a_killed_adder_has_added_what_was_acknowledged(bench: Any) -> None:
+    """Each addition is there whole or not at all, and the draft can be finished."""
+    found = points(bench, "joining", None, PER_CALL)
+    verdict = partial(check_joined, bench, soft=False)
+    bench.sweep("joining", found, KILL, verdict, template=True)
+    assert len(found) >= 20
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_an_addition_that_fails_works_when_it_is_tried_again(
+    bench: Any, error: str
+) -> None:
+    """With the same draft: nothing of it was lost."""
+    found = points(bench, "joining", error, max(2, PER_CALL - 1))
+    verdict = partial(check_joined, bench, soft=True)
+    bench.sweep("joining", found, ONCE.format(error), verdict, template=True)
     assert len(found) >= 10
 
 

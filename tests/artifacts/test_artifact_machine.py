@@ -62,7 +62,7 @@ class Alias:
     shown: str
     number: int | None = None
     protected: bool = False
-    undoable: list[int | None] = field(default_factory=list)
+    undoable: list[tuple[int | None, bool]] = field(default_factory=list)
     moves: int = 0
 
 
@@ -91,14 +91,14 @@ class Model:
         if alias.number is not None and alias.protected and moves and not force:
             return False
         if moves:
-            alias.undoable.append(alias.number)
+            alias.undoable.append((alias.number, False))
             alias.moves += 1
         alias.number, alias.shown = number, name
         return True
 
     def drop(self, name: str) -> None:
         alias = self.alias(name)
-        alias.undoable.append(alias.number)
+        alias.undoable.append((alias.number, alias.protected))
         alias.moves += 1
         alias.number, alias.protected = None, False
 
@@ -329,7 +329,7 @@ class ArtifactMachine(RuleBasedStateMachine):
             with pytest.raises(StateError):
                 call()
             return
-        goal = held.undoable[-1]
+        goal, protected = held.undoable[-1]
         if goal is not None and model.versions[goal - 1].deleted is not None:
             with pytest.raises(VersionNotFoundError):
                 call()
@@ -342,8 +342,7 @@ class ArtifactMachine(RuleBasedStateMachine):
             held.undoable.pop()
             held.moves += 1
             held.number, held.shown = goal, shown
-            if goal is None:
-                held.protected = False
+            held.protected = goal is not None and (held.protected or protected)
 
     @precondition(lambda self: self.has())
     @rule(data=st.data(), alias=st.sampled_from(ALIASES), on=st.booleans())

@@ -70,6 +70,14 @@ def test_what_a_draft_took_counts(limited, made, policy):
         draft().add_dir(one)
 
 
+def test_a_new_file_counts_once(limited):
+    """Though it lies in the Store while it is written."""
+    artifact = draft()
+    with artifact.new_file("new") as file:
+        file.write(text(MB + MB // 2))
+    assert limited.log_artifact(artifact).size == MB + MB // 2
+
+
 def test_bytes_that_are_stored_cost_nothing(limited, made):
     """However often they are added, and however large they are beside what is left."""
     root = made({"x": text(MB + MB // 2), "twin": text(MB + MB // 2)})

@@ -14,7 +14,12 @@ import pytest
 import wanllmdb
 from wanllmdb import _gc, _reach
 from wanllmdb._catalog import events
-from wanllmdb.errors import ArtifactStateError, ConflictError, VersionNotFoundError
+from wanllmdb.errors import (
+    ArtifactStateError,
+    ConflictError,
+    InvalidInputError,
+    VersionNotFoundError,
+)
 
 RANK = """
 import os, sys, time, wanllmdb
@@ -193,6 +198,16 @@ with wanllmdb.init(project="p", id="r", group="g") as run:
     assert sorted(version.manifest) == ["d/y", "x", "z"]
     place = version.get_entry("x").download(tmp_path / "out")
     assert Path(place).read_text() == "theirs"
+
+
+def test_metadata_that_is_too_large_together_is_refused_when_it_is_added(group, filled):
+    """At the end it could not be mended; and what was refused is a draft still."""
+    group.upsert_artifact(filled({"x": "1"}, metadata={"one": "1" * 60_000}))
+    large = filled({"y": "2"}, metadata={"two": "2" * 60_000})
+    with pytest.raises(InvalidInputError, match="120"):
+        group.upsert_artifact(large)
+    large.metadata = {}
+    assert sorted(group.finish_artifact(large).manifest) == ["x", "y"]
 
 
 def test_another_type_is_refused_when_it_is_added(group, filled):

@@ -131,6 +131,12 @@ def test_undoing_the_removal_of_a_protected_alias_protects_it_again(said, run):
     assert said.undo_alias("prod") == 1
     with pytest.raises(AliasConflictError, match="protected"):
         said.remove_alias("prod")
+    said.remove_alias("prod", force=True)
+    said.add_alias("prod")  # by another one, and not protected
+    said.undo_alias("prod")
+    assert said.undo_alias("prod") == 1
+    with pytest.raises(AliasConflictError, match="protected"):
+        said.remove_alias("prod")
     said.protect_alias("prod", on=False)
     said.remove_alias("prod")
     assert said.undo_alias("prod") == 1

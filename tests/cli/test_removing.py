@@ -155,3 +155,28 @@ def test_emptying_the_trash_removes_the_log(two_runs, cli, store):
     assert directory.exists()
     cli("trash", "empty", "--yes")
     assert not directory.exists()
+
+
+def test_a_project_goes_with_its_artifacts_and_comes_back_with_them(
+    two_runs, cli, api, tmp_path
+):
+    """The question says how many; project restore brings all of it back."""
+    (tmp_path / "x").write_text("1")
+    cli("artifact", "put", tmp_path / "x", "p/data", "--type", "dataset")
+    told = cli("project", "rm", "p", "--dry-run").stdout
+    assert "p/data:v1" in told.splitlines()
+    cli("project", "rm", "p", "--yes")
+    assert (api.projects(), api.artifacts()) == ([], [])
+    assert cli("project", "restore", "p").stdout == "p\n"
+    assert [run.id for run in api.runs("p")] == ["b", "a"]
+    assert [a.name for a in api.artifacts()] == ["data:v1"]
+    assert cli("project", "restore", "p", ok=False).returncode == 6
+
+
+def test_the_question_about_a_project_counts_its_artifacts(two_runs, answer, tmp_path):
+    """Nobody removes versions without knowing."""
+    with wanllmdb.init(project="p", id="more") as run:
+        run.log_artifact(wanllmdb.Artifact("a", "dataset"))
+    wanllmdb.teardown()
+    _, err = answer(["project", "rm", "p"], "n\n")[1:]
+    assert "3 runs to the trash, and 1 versions of its artifacts" in err

@@ -166,7 +166,8 @@ def test_projects_have_events(run, cli, sql):
     cli("project", "rename", "p", "q")
     cli("project", "rm", "q", "--yes")
     found = sql("SELECT kind, before, after FROM event WHERE entity = 'project'")
-    assert found == [("rename", '"p"', '"q"'), ("delete", '"q"', "null")]
+    ((trashed_us,),) = sql("SELECT deleted_us FROM project")
+    assert found == [("rename", '"p"', '"q"'), ("delete", '"q"', str(trashed_us))]
     assert "delete" in [e[0] for e in sql("SELECT kind FROM event WHERE entity='run'")]
 
 

@@ -177,16 +177,15 @@ def last_move(
 
 
 def was_protected(
-    connection: sqlite3.Connection, version: VersionRecord, alias: str
+    connection: sqlite3.Connection, version: VersionRecord, alias: str, number: int
 ) -> bool:
-    """Whether an alias was protected when it was removed last."""
-    protected = at_removal = False
-    for event in history(connection, version, alias):
-        if event.kind != "alias":
-            protected = event.kind == "protect"
-        elif event.after is None:
-            at_removal, protected = protected, False
-    return at_removal
+    """Whether an alias was protected just before the event of a key."""
+    row = connection.execute(
+        "SELECT kind FROM event WHERE entity = 'alias' AND uid = ? AND id < ?"
+        " AND (kind != 'alias' OR after = 'null') ORDER BY id DESC LIMIT 1",
+        (_uid(version, alias), number),
+    ).fetchone()  # one that was removed is not protected when it comes back
+    return row is not None and row[0] == "protect"
 
 
 def _refuse(

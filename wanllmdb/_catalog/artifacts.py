@@ -339,6 +339,36 @@ def versions(connection: sqlite3.Connection, artifact: int) -> list[VersionRecor
     return [_version(row) for row in rows.fetchall()]
 
 
+def of_project(connection: sqlite3.Connection, project: str) -> list[VersionRecord]:
+    """The versions in a project that are not in the trash, by name and number."""
+    rows = connection.execute(
+        f"{_READ} WHERE project.name = ? AND version.deleted_us IS NULL"
+        " ORDER BY artifact.name, version.number",
+        (project,),
+    )
+    return [_version(row) for row in rows.fetchall()]
+
+
+def read_elsewhere(
+    connection: sqlite3.Connection, project: str
+) -> list[tuple[str, str]]:
+    """The versions in a project that runs of other projects read: (version, run)."""
+    rows = connection.execute(
+        "SELECT project.name || '/' || artifact.name || ':v' || version.number,"
+        " home.name || '/' || run.run_id"
+        " FROM version JOIN artifact ON artifact.id = version.artifact_id"
+        " JOIN project ON project.id = artifact.project_id"
+        " JOIN edge ON edge.version_id = version.id AND edge.direction = 'input'"
+        " JOIN run ON run.id = edge.run_id AND run.deleted_us IS NULL"
+        " JOIN project home ON home.id = run.project_id"
+        " WHERE project.name = ? AND home.id != project.id"
+        " AND version.deleted_us IS NULL"
+        " ORDER BY artifact.name, version.number, edge.at_us",
+        (project,),
+    )
+    return [(version, run) for version, run in rows.fetchall()]
+
+
 def trash(connection: sqlite3.Connection) -> list[VersionRecord]:
     """Every version in the trash, the last one first."""
     rows = connection.execute(

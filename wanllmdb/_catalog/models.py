@@ -357,6 +357,16 @@ def links_of(connection: sqlite3.Connection, version: int) -> list[ModelVersionR
     return [_version(row) for row in rows.fetchall()]
 
 
+def links_into(connection: sqlite3.Connection, project: str) -> list[tuple[str, str]]:
+    """The versions in a project that models link to: (version, ``model NAME:vN``)."""
+    rows = connection.execute(
+        f"{_VERSION} WHERE project.name = ? ORDER BY model.name, held.number",
+        (project,),
+    )
+    links = [_version(row) for row in rows.fetchall()]
+    return [(link.artifact, f"model {link.path}") for link in links]
+
+
 def links_to(connection: sqlite3.Connection, version: int) -> list[str]:
     """The models' versions, as ``model NAME:vN``, that link to a version."""
     return [f"model {link.path}" for link in links_of(connection, version)]

@@ -65,7 +65,11 @@ def get(connection: sqlite3.Connection, name: str) -> ProjectRecord:
     for record in read_all(connection):
         if record.name == name:
             return record
-    raise ProjectNotFoundError(
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ProjectNotFoundError:
+    return ProjectNotFoundError(
         f"There is no project {name!r}.",
         hint="`wanllmdb project ls` shows them.",
         project=name,
@@ -93,10 +97,15 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> None:
     events.touch_fields(connection, "project", record.uid, ["name"])
 
 
-def delete(connection: sqlite3.Connection, name: str) -> None:
-    """Move a project and its runs to the trash."""
+def delete(connection: sqlite3.Connection, name: str, now: int) -> None:
+    """Move a project and its runs to the trash.
+
+    Args:
+        connection: The transaction.
+        name: The project's name.
+        now: Microseconds since 1970; what goes with it goes at just that time.
+    """
     record = get(connection, name)
-    now = _clock.now_us()
     uids = connection.execute(
         "UPDATE run SET deleted_us = ? WHERE deleted_us IS NULL AND project_id ="
         " (SELECT id FROM project WHERE uid = ?) RETURNING uid",
@@ -108,5 +117,59 @@ def delete(connection: sqlite3.Connection, name: str) -> None:
     connection.execute(
         "UPDATE project SET deleted_us = ? WHERE uid = ?", (now, record.uid)
     )
-    events.record(connection, "delete", "project", record.uid, before=name)
+    events.record(connection, "delete", "project", record.uid, before=name, after=now)
     events.touch_fields(connection, "project", record.uid, ["deleted"])
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """What went with a project and is in the trash: keys of runs and of versions."""
+
+    deleted: bool
+    runs: list[int]
+    versions: list[int]
+
+
+def trashed(connection: sqlite3.Connection, name: str) -> Trashed:
+    """What is in the trash of what went there with a project when it went last.
+
+    Raises:
+        ProjectNotFoundError: there is none of that name, in the trash or not.
+    """
+    row = connection.execute(
+        "SELECT id, uid, deleted_us FROM project WHERE name = ?", (name,)
+    ).fetchone()
+    if row is None:
+        raise _unknown(name)
+    key, uid, deleted_us = row
+    times = [
+        event.after for event in events.read(connection, "project", uid)
+        if event.kind == "delete"
+    ]  # fmt: skip
+    at = times[-1] if times and times[-1] is not None else deleted_us
+    given = {"project": key, "at": at}
+    gone = connection.execute(
+        "SELECT id FROM run WHERE project_id = :project AND deleted_us = :at"
+        " ORDER BY id", given,
+    )  # fmt: skip
+    lost = connection.execute(
+        "SELECT version.id FROM version JOIN artifact ON artifact.id = artifact_id"
+        " WHERE project_id = :project AND deleted_us = :at ORDER BY version.id", given,
+    )  # fmt: skip
+    return Trashed(
+        deleted_us is not None,
+        [pk for (pk,) in gone.fetchall()],
+        [pk for (pk,) in lost.fetchall()],
+    )
+
+
+def take_out(connection: sqlite3.Connection, name: str) -> None:
+    """Take a project out of the trash, if it is there."""
+    row = connection.execute(
+        "UPDATE project SET deleted_us = NULL WHERE name = ?"
+        " AND deleted_us IS NOT NULL RETURNING uid",
+        (name,),
+    ).fetchone()
+    if row is not None:
+        events.record(connection, "restore", "project", row[0], after=name)
+        events.touch_fields(connection, "project", row[0], ["deleted"])

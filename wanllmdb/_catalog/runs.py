@@ -479,9 +479,7 @@ def set_deleted(
         (_clock.now_us() if deleted else None, record.pk),
     )
     if not deleted:
-        connection.execute(
-            "UPDATE project SET deleted_us = NULL WHERE name = ?", (record.project,)
-        )
+        projects.take_out(connection, record.project)
     kind = "delete" if deleted else "restore"
     events.record(connection, kind, "run", record.uid)
     events.touch_fields(connection, "run", record.uid, ["deleted"])

@@ -1,4 +1,4 @@
-"""``project ls|show|rename|rm``."""
+"""``project ls|show|rename|rm|restore``."""
 
 from __future__ import annotations
 
@@ -63,15 +63,30 @@ def rename(ctx: click.Context, /, old: str, new: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.pass_context
 def rm(ctx: click.Context, /, name: str, yes: bool, dry_run: bool) -> None:
-    """Move a project and its runs to the trash."""
+    """Move a project, its runs and its artifacts to the trash."""
     api = api_of(ctx)
     found = api.runs(api.project(name).name)
+    versions = api.project_versions(name)
     if not dry_run:
         what = f"Move project {name!r} and its {len(found)} runs to the trash"
+        if versions:
+            what += f", and {len(versions)} versions of its artifacts"
         confirm(what, yes=yes)
-        api.delete_project(name)
+        api.delete_project(name, delete_artifacts=True)
     for run in found:
         echo(run.path)
+    for version in versions:
+        echo(version.path)
+
+
+@project.command()
+@click.argument("name", type=TEXT)
+@click.pass_context
+def restore(ctx: click.Context, /, name: str) -> None:
+    """Bring a project back, with what went to the trash with it."""
+    api = api_of(ctx)
+    api.restore_project(name)
+    echo(name)
 
 
 COMMANDS = {"project": project}
