@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from wanllmdb import _clock, _edits, _names
+from wanllmdb._catalog import runs
 from wanllmdb._store import Store
 from wanllmdb._voice import Voice
 from wanllmdb.types import RunRecord, Tags
@@ -102,6 +103,18 @@ class RunFacts(Facts):
     def entity(self) -> str:
         """Always empty: a Store has no accounts."""
         return ""
+
+    @property
+    def project_id(self) -> str | None:
+        """The project's uid, for scripts of the old SDK; None in mode "disabled"."""
+        if self._store is None:
+            return None
+        return runs.project_uid(self._store.catalog.reader, self._record.project)
+
+    @property
+    def api_client(self) -> None:
+        """None, for scripts of the old SDK: there is no server that it talks to."""
+        return
 
     @property
     def dir(self) -> str:

@@ -18,8 +18,8 @@ from wanllmdb._blobs import DAMAGED
 from wanllmdb._catalog import events, runs, sealed
 from wanllmdb._catalog.sealed import NewPart, RunShare, StoredPart
 from wanllmdb._compaction import share_of
-from wanllmdb._store import Store
-from wanllmdb.errors import CorruptPartError, StoreLockedError
+from wanllmdb._store import Store, operation
+from wanllmdb.errors import CorruptPartError, ReadOnlyError, StoreLockedError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,6 +98,7 @@ def _part(store: Store, path: Path) -> StoredPart | None:
     return None
 
 
+@operation("discard damaged file")
 def discard(store: Store, aside: Aside) -> str | None:
     """Remove a damaged file for good, and keep what can be read of it; durable.
 
@@ -105,8 +106,21 @@ def discard(store: Store, aside: Aside) -> str | None:
         What was kept of it, for people; None for nothing.
 
     Raises:
+        ReadOnlyError: the Store can only be read.
         StoreLockedError: the project's parts are being merged.
+        StoreError: the disk refuses; it can be tried again.
     """
+    if store.read_only:
+        raise ReadOnlyError("This Store is read-only.", hint="Use --dry-run.")
+    try:
+        return _discarded(store, aside)
+    except FileNotFoundError:  # somebody else was quicker
+        return None
+    except OSError as error:
+        raise _files.explain_os_error(error, store.path) from error
+
+
+def _discarded(store: Store, aside: Aside) -> str | None:
     part = _part(store, aside.path) if aside.what == "part" else None
     if part is not None:
         return _discard_part(store, aside.path, part)
@@ -155,6 +169,7 @@ def _discard_part(store: Store, path: Path, part: StoredPart) -> str | None:
 
 def _bring_back(store: Store, path: Path, part: StoredPart) -> None:
     place = store.parts / part.path
+    _files.make_private_dir(place.parent)
     path.rename(place)
     _files.fsync_dir(place.parent)
     with store.catalog.transaction(durable=True) as connection:

@@ -227,8 +227,10 @@ def manifest_of(store: Store, version: VersionRecord) -> Manifest:
     except OSError as error:
         raise _files.explain_os_error(error, store.path) from error
     except IntegrityError as error:
+        store.set_blob_aside(version.digest)  # so that the same content mends it
         raise type(error)(
-            f"The manifest of {version.path}: {error.message}", hint=error.hint,
+            f"The manifest of {version.path}: {error.message}",
+            hint="Log the same content again, or restore a backup.",
             version=version.path, digest=version.digest,
         ) from error  # fmt: skip
 

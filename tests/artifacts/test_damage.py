@@ -150,10 +150,16 @@ def test_who_finds_a_flipped_bit_makes_room_for_the_whole_bytes(
     assert version.verify(tmp_path / "out")
 
 
-def test_logging_the_same_again_mends_a_manifest(version, files):
+@pytest.mark.parametrize("found_by", ["verify", "use"])
+def test_logging_the_same_again_mends_a_manifest(version, files, found_by):
     """Its bytes follow from the content."""
     flip_one(version._place().blobs.path_of(version.digest))
-    assert "p/ds:v1: the manifest" in invoked("store", "verify").output
+    if found_by == "verify":
+        assert "p/ds:v1: the manifest" in invoked("store", "verify").output
+    else:
+        with wanllmdb.Api() as api, pytest.raises(IntegrityError) as raised:
+            api.artifact("p/ds").files()
+        assert "Log the same content again" in raised.value.hint
     with wanllmdb.init(project="p", id="again") as run:
         assert run.log_artifact(files, name="ds", type="dataset").version == "v1"
     assert invoked("store", "verify").exit_code == 0

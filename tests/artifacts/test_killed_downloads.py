@@ -100,27 +100,31 @@ def test_a_live_download_ends_well_beside_others(version, started, tmp_path, rea
     assert read(root) == {**TEXTS, "x": "own"}
 
 
-def test_threads_download_and_tidy_one_directory_at_once(version, tmp_path, read):
+def test_threads_write_and_tidy_one_directory_at_once(tmp_path):
     """No file is lacking, and none left over."""
     root = tmp_path / "o"
     failed = []
 
-    def again():
+    def again(name):
         try:
-            for _ in range(20):
-                (root / "x").unlink(missing_ok=True)
-                version.download(root)
+            with _targets.opened(root) as target:
+                for turn in range(50):
+                    fd, put, drop = target.create(f"{name}-{turn}")
+                    target.drop_dead([""])
+                    os.close(fd)
+                    put()
+                    drop()
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=again) for _ in range(4)]
+    threads = [threading.Thread(target=again, args=(name,)) for name in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    version.download(root)
     assert failed == []
-    assert read(root) == TEXTS
+    assert drafts(root) == []
+    assert len(list(root.iterdir())) == 200
 
 
 def test_a_draft_that_is_taken_for_dead_is_made_anew(version, tmp_path, monkeypatch):

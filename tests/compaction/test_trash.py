@@ -12,7 +12,7 @@ import wanllmdb
 from wanllmdb import _trash, _upkeep
 from wanllmdb._metrics import parts
 from wanllmdb.cli import cli
-from wanllmdb.errors import CorruptPartError
+from wanllmdb.errors import CorruptPartError, ReadOnlyError
 
 ROWS = 40
 
@@ -270,6 +270,30 @@ def test_what_a_killed_emptying_left_is_finished_by_the_next(
         list(api.store.compact())
     bench.check_parts(sealed)
     assert asked(sealed, "store", "verify").exit_code == 0
+
+
+def test_a_store_that_can_only_be_read_shows_its_trash(bench, sealed):
+    """And refuses to empty it."""
+    path = part_of(bench, sealed, "a")
+    flip(path, 4000)
+    verified(sealed)
+    with wanllmdb.Api(sealed) as api:
+        api.store.read_only = True
+        (aside,) = _trash.listed(api.store)
+        with pytest.raises(ReadOnlyError):
+            _trash.discard(api.store, aside)
+        assert aside.path.exists()
+
+
+def test_of_two_that_empty_the_trash_both_succeed(bench, sealed):
+    """One finds the file gone."""
+    path = part_of(bench, sealed, "a")
+    flip(path, 4000)
+    verified(sealed)
+    with wanllmdb.Api(sealed) as api:
+        (aside,) = _trash.listed(api.store)
+        _trash.discard(api.store, aside)
+        assert _trash.discard(api.store, aside) is None
 
 
 def test_a_part_that_verify_was_killed_over_is_set_aside_by_the_next(bench, sealed):

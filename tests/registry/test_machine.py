@@ -42,13 +42,20 @@ class Version:
 
 @dataclass
 class Model:
-    """What a model should be; `names` are its aliases, folded."""
+    """What a model should be; `names` are its aliases, folded.
+
+    `trashed`: the versions and names that it comes back with.
+    """
 
     single: bool = False
     alive: bool = False
     last: int = 0
     versions: list[Version] = field(default_factory=list)
     names: dict[str, tuple[str, int]] = field(default_factory=dict)
+    trashed: tuple[list[Version], dict[str, tuple[str, int]]] | None = None
+
+    def begin(self, single: bool) -> None:
+        self.alive, self.single, self.trashed = True, single, None
 
     def find(self, number: int) -> Version | None:
         return next((v for v in self.versions if v.number == number), None)
@@ -95,7 +102,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 self.registry.create(name, single_holder=single)
         else:
             self.registry.create(name, single_holder=single)
-            model.alive, model.single = True, single
+            model.begin(single)
 
     @rule(name=MODELS, content=CONTENTS, alias=st.none() | ALIASES)
     def link(self, name: str, content: str, alias: str | None) -> None:
@@ -110,7 +117,7 @@ class RegistryMachine(RuleBasedStateMachine):
             return
         self.registry.link(self.artifacts[content], name, aliases=alias)
         if not model.alive:
-            model.alive, model.single = True, False
+            model.begin(False)
         if not same:
             model.last = number
             model.versions.append(Version(number, content))
@@ -138,7 +145,7 @@ class RegistryMachine(RuleBasedStateMachine):
             return
         self.registry.log_model(self.run, path, name, label)
         if not model.alive:
-            model.alive, model.single = True, False
+            model.begin(False)
         if not same:
             model.last = number
             model.versions.append(Version(number, content))
@@ -206,7 +213,33 @@ class RegistryMachine(RuleBasedStateMachine):
                 self.registry.delete(name)
             return
         self.registry.delete(name, force=force)
+        model.trashed = model.versions, model.names
         model.alive, model.versions, model.names = False, [], {}
+
+    @rule(name=MODELS)
+    def restore(self, name: str) -> None:
+        model = self.models[name]
+        if model.trashed is None:
+            with pytest.raises(ModelNotFoundError):
+                self.registry.restore(name)
+            return
+        self.registry.restore(name)
+        model.alive = True
+        (model.versions, model.names), model.trashed = model.trashed, None
+
+    @rule(name=MODELS, single=st.booleans())
+    def hold(self, name: str, single: bool) -> None:
+        model = self.models[name]
+        staged = [v.stage for v in model.versions]
+        crowded = max(staged.count("staging"), staged.count("production")) > 1
+        if not model.alive or (single and crowded):
+            with pytest.raises(
+                StageConflictError if model.alive else ModelNotFoundError
+            ):
+                self.registry.set_single_holder(name, single)
+            return
+        self.registry.set_single_holder(name, single)
+        model.single = single
 
     @invariant()
     def they_agree(self) -> None:

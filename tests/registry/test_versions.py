@@ -452,6 +452,17 @@ def test_a_registry_is_of_the_store_that_was_given(weights, tmp_path):
     assert wanllmdb.ModelRegistry(api_client=object()).list_models() is not None
 
 
+def test_a_script_of_the_old_sdk_finds_what_it_hands_on(run, weights):
+    """`ModelRegistry(run.api_client, run.project_id)` is the run's registry."""
+    assert run.api_client is None
+    assert isinstance(run.project_id, str)
+    registry = wanllmdb.ModelRegistry(run.api_client, run.project_id)
+    made = registry.log_model(run, weights(), "old")
+    assert registry.get_model_versions("old")[0]["id"] == made["version_id"]
+    with wanllmdb.init(project="p", mode="disabled", reinit="create_new") as disabled:
+        assert disabled.project_id is None
+
+
 def test_metadata_that_is_no_mapping_is_refused(registry, run, weights):
     """Before anything is logged."""
     with pytest.raises(InvalidInputError, match="is a mapping, not list"):
