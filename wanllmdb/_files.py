@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +26,6 @@ Any ``fuse*`` type counts too, by :func:`is_network`.
 
 SYNCED_ONE_BY_ONE = 8
 """Files that are flushed each by itself; of more, the whole filesystem is."""
-
-_FICLONE = 0x40049409
-"""Linux's request to share blocks, of linux/fs.h; XFS and Btrfs know it."""
 
 
 def make_private_dir(path: Path) -> None:
@@ -114,19 +110,6 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def clone(source: int, target: int) -> bool:
-    """Have an empty file share another one's blocks, where the filesystem can."""
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError:  # another filesystem, or one that cannot; copying tells what else
-        return False
-    return True
 
 
 def write_durably(path: Path, data: bytes, tmp_dir: Path, mode: int = 0o600) -> None:

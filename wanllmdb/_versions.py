@@ -152,8 +152,8 @@ def keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Dig
     # What a draft shares was looked at when it named it for gc, which leaves it; but
     # for what was found to be damaged since.
     if draft.staging is not None:
-        damaged = store.blobs.damaged()
-        kept |= {d for d in draft.staging.held if _digest.hex_of(d) not in damaged}
+        kept |= draft.staging.held
+    kept -= {Digest(_digest.PREFIX + name) for name in store.blobs.damaged()}
     unsure = needed.keys() - kept
     for digest in sorted(unsure - store.blobs.listed(unsure)):
         path = needed[digest].path

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wanllmdb
-from wanllmdb import _digest, _files, _gc, _scanning, _staging
+from wanllmdb import _digest, _gc, _scanning, _staging
 from wanllmdb._catalog import stat_cache
 from wanllmdb._catalog.stat_cache import Listing
 from wanllmdb.types import Digest, Stat
@@ -180,21 +180,6 @@ def test_blobs_are_found_by_name_or_one_by_one(run, count, tmp_path, store, blob
     assert blobs.listed(digests) == set(digests[1:])
     assert blobs.listed([Digest("sha256:" + "0" * 64)]) == set()
     assert blob(digests[1]).exists()
-
-
-def test_a_blob_may_share_the_blocks_of_its_file(run, made, monkeypatch):
-    """As XFS and Btrfs let it; then the hash alone reads the bytes."""
-
-    def share(source, target):
-        return os.copy_file_range(source, target, 1 << 30, 0, 0) > 0
-
-    root = made({"x": "1" * 3_000_000})
-    monkeypatch.setattr(_files, "clone", share)
-    draft = wanllmdb.Artifact("a", "dataset")
-    draft.add_dir(root)
-    logged = run.log_artifact(draft)
-    assert logged.manifest["x"].digest == _digest.of_file(root / "x")
-    assert logged.verify()
 
 
 def test_gc_forgets_places_that_are_gone(log_dir, made, settled, run):
