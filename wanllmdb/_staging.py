@@ -119,10 +119,10 @@ class Staging:
         """Files whose stat stands for their bytes from now on, by place."""
         if not self._linked:
             return self._listings
-        found = {place: self._renamed(place) for place in self._listings}
+        found = {place: self._relisted(place) for place in self._listings}
         return {place: one for place, one in found.items() if one is not None}
 
-    def _renamed(self, place: str) -> Listing | None:
+    def _relisted(self, place: str) -> Listing | None:
         """A place's listing, with the ctimes that its files have by their new names."""
         files = self._listings[place].files()
         for name, (before, digest) in files.items():
@@ -207,7 +207,7 @@ class Staging:
         entries, files = self._hold_unchanged(scanned, told)
         files += scanned.files
         held = self.add_files(
-            [file.source for file in files], _unchanged(files, known), told, link=link
+            [file.source for file in files], _as_before(files, known), told, link=link
         )
         directories: dict[str, dict[str, Staged]] = {}
         for file, one in zip(files, held, strict=True):
@@ -277,7 +277,7 @@ class Staging:
         """
         with self._store.sweeper.gc_kept_out():  # until what is held is named
             held: list[Digest] = []
-            found = self._unchanged(same or [None] * len(sources), held)
+            found = self._still_there(same or [None] * len(sources), held)
             unread = [s for s, d in zip(sources, found, strict=True) if d is None]
             what = unread[0] if len(unread) == 1 else f"{len(unread)} new files"
             sizes = (_stat(source).size for source in unread)
@@ -384,7 +384,7 @@ class Staging:
             with ThreadPoolExecutor(min(THREADS, len(large))) as pool:
                 yield from pool.map(lambda i: self._add_large(sources[i], held), large)
 
-    def _unchanged(
+    def _still_there(
         self, same: Sequence[tuple[Stat, Digest] | None], held: list[Digest]
     ) -> list[Staged | None]:
         """What files hold that are as they were, and whose bytes are in the Store."""
@@ -477,7 +477,7 @@ class Staging:
             self._held.update(digests)
 
 
-def _unchanged(
+def _as_before(
     files: Iterable[Found], known: Known
 ) -> list[tuple[Stat, Digest] | None]:
     """What each file held, if it is as it was when it was hashed."""

@@ -74,6 +74,27 @@ class Bench:
             writer.append(row, step)
         writer.close()
 
+    # Damaging
+
+    def part_of(self, store: Path, run: str, layout: str = "wide") -> Path:
+        """The part of a layout that holds a run's rows."""
+        (path,) = self.sql(
+            store,
+            "SELECT project.uid || '/' || part.name FROM part JOIN part_run ON part.id"
+            " = part_id JOIN run ON run.id = part_run.run_id JOIN project ON project.id"
+            " = part.project_id WHERE run.run_id = ? AND layout = ?",
+            run, layout,
+        )[0]  # fmt: skip
+        return store / "parts" / path
+
+    def flip(self, path: Path, *bits: int) -> None:
+        """Change bits of a file where it is."""
+        data = bytearray(path.read_bytes())
+        for bit in bits:
+            data[bit // 8] ^= 1 << bit % 8
+        path.chmod(0o600)
+        path.write_bytes(data)
+
     # Compacting
 
     def copy(self, source: Path | None = None) -> Path:

@@ -27,31 +27,13 @@ def sealed(bench):
     return bench.sealed()
 
 
-def part_of(bench, store, run, layout="wide"):
-    (path,) = bench.sql(
-        store,
-        "SELECT project.uid || '/' || part.name FROM part JOIN part_run ON part.id ="
-        " part_id JOIN run ON run.id = part_run.run_id JOIN project ON project.id ="
-        " part.project_id WHERE run.run_id = ? AND layout = ?",
-        run, layout,
-    )[0]  # fmt: skip
-    return store / "parts" / path
-
-
 def told(run):
     return [repr(sorted(row.items())) for row in run.scan_history()]
 
 
-def flip(path, bit):
-    data = bytearray(path.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    path.chmod(0o600)
-    path.write_bytes(data)
-
-
 def test_verify_reports_every_flipped_bit(bench, sealed):
     """Each bit of a small part, one after the other."""
-    path = part_of(bench, sealed, "a")
+    path = bench.part_of(sealed, "a")
     whole = path.read_bytes()
     with wanllmdb.Api(sealed) as api:
         (part,) = [
@@ -70,7 +52,7 @@ def test_verify_reports_every_flipped_bit(bench, sealed):
 
 def test_no_flipped_bit_shows_a_wrong_row(bench, sealed):
     """Before `verify` runs, too: it is read right, or CorruptPartError is raised."""
-    path = part_of(bench, sealed, "a")
+    path = bench.part_of(sealed, "a")
     whole = path.read_bytes()
     wanted = bench.look(sealed)["a"]["rows"]
     dice = random.Random(1)
@@ -81,7 +63,7 @@ def test_no_flipped_bit_shows_a_wrong_row(bench, sealed):
         for bit in sorted(bits):
             path.chmod(0o600)
             path.write_bytes(whole)
-            flip(path, bit)
+            bench.flip(path, bit)
             try:
                 rows = [
                     *map(
@@ -99,8 +81,8 @@ def test_no_flipped_bit_shows_a_wrong_row(bench, sealed):
 def test_a_damaged_part_is_set_aside_and_the_others_stay(bench, sealed):
     """It lies in trash/, and its run raises; the other run is read as ever."""
     wanted = bench.look(sealed)["b"]
-    path = part_of(bench, sealed, "a")
-    flip(path, path.stat().st_size * 4)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, path.stat().st_size * 4)
     for words in ("store verify", "store verify", "doctor"):
         done = CliRunner().invoke(cli, ["--store", str(sealed), *words.split()])
         assert isinstance(done.exception, IntegrityError)
@@ -129,8 +111,8 @@ def test_sql_leaves_out_what_was_set_aside_and_says_so(bench, sealed):
         fork.finish()
         wanllmdb.teardown()
         for layout in ("wide", "console"):
-            path = part_of(bench, sealed, "a", layout)
-            flip(path, path.stat().st_size * 4)
+            path = bench.part_of(sealed, "a", layout)
+            bench.flip(path, path.stat().st_size * 4)
         with pytest.raises(IntegrityError):
             CliRunner().invoke(
                 cli, ["--store", str(sealed), "store", "verify"],
@@ -153,7 +135,7 @@ def test_sql_leaves_out_what_was_set_aside_and_says_so(bench, sealed):
 
 def test_a_part_that_is_gone_is_reported(bench, sealed):
     """A file that somebody removed raises our error, and `verify` names it."""
-    path = part_of(bench, sealed, "a")
+    path = bench.part_of(sealed, "a")
     path.unlink()
     with wanllmdb.Api(sealed) as api, pytest.raises(CorruptPartError, match="missing"):
         api.run("p/a").history()
@@ -164,8 +146,8 @@ def test_a_part_that_is_gone_is_reported(bench, sealed):
 
 def test_a_damaged_part_is_not_merged(bench, sealed):
     """The other projects are; nothing of the damaged one is changed."""
-    path = part_of(bench, sealed, "a")
-    flip(path, path.stat().st_size * 4)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, path.stat().st_size * 4)
     lines = bench.compact(sealed)
     assert any("cannot merge" in line for line in lines)
     with wanllmdb.Api(sealed) as api:
@@ -197,7 +179,7 @@ def test_a_damaged_segment_is_kept_in_the_trash(bench):
     bench.release()
     (path,) = (bench.store / "live").glob("*/*.wlog")
     size = len(path.read_bytes().rstrip(b"\0"))
-    flip(path, size * 4)
+    bench.flip(path, size * 4)
     damaged = path.read_bytes()
     before = bench.look(bench.store)["a"]["rows"]
     for store in (bench.sealed(), bench.sealed(INLINE_BYTES=1 << 20)):

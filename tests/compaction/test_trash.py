@@ -31,25 +31,6 @@ def sealed(bench, monkeypatch):
     return bench.sealed()
 
 
-def part_of(bench, store, run, layout="wide"):
-    (path,) = bench.sql(
-        store,
-        "SELECT project.uid || '/' || part.name FROM part JOIN part_run ON part.id ="
-        " part_id JOIN run ON run.id = part_run.run_id JOIN project ON project.id ="
-        " part.project_id WHERE run.run_id = ? AND layout = ?",
-        run, layout,
-    )[0]  # fmt: skip
-    return store / "parts" / path
-
-
-def flip(path, *bits):
-    data = bytearray(path.read_bytes())
-    for bit in bits:
-        data[bit // 8] ^= 1 << bit % 8
-    path.chmod(0o600)
-    path.write_bytes(data)
-
-
 def page(path, column, group):
     """A bit in the middle of a column's page."""
     import pyarrow.parquet as pq
@@ -84,8 +65,8 @@ def damage(store, run):
 
 def test_the_trash_shows_what_was_set_aside(bench, sealed):
     """What it is, whose it is, and its size."""
-    path = part_of(bench, sealed, "a")
-    flip(path, page(path, 0, 1))
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, page(path, 0, 1))
     verified(sealed)
     (row,) = json.loads(asked(sealed, "trash", "ls", "--json").stdout)
     assert row["damaged"] == "part"
@@ -98,8 +79,8 @@ def test_the_trash_shows_what_was_set_aside(bench, sealed):
 def test_rows_of_whole_row_groups_are_kept(bench, sealed):
     """Where it is not known whose row it is, the row group is lost; the run says so."""
     before, other = rows(bench, sealed, "a"), rows(bench, sealed, "b")
-    path = part_of(bench, sealed, "a")
-    flip(path, page(path, index_of(path, "_step"), 1))
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, page(path, index_of(path, "_step"), 1))
     verified(sealed)
     with pytest.raises(CorruptPartError):
         rows(bench, sealed, "a")
@@ -121,8 +102,8 @@ def test_rows_of_whole_row_groups_are_kept(bench, sealed):
 def test_a_column_that_cannot_be_read_costs_its_own_values_only(bench, sealed):
     """The rows keep the values of the other keys."""
     before = rows(bench, sealed, "a")
-    path = part_of(bench, sealed, "a")
-    flip(path, page(path, index_of(path, "loss"), 2))
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, page(path, index_of(path, "loss"), 2))
     verified(sealed)
     done = asked(sealed, "trash", "empty", "--yes")
     assert "40 of its 40 rows are kept" in done.stdout
@@ -133,8 +114,8 @@ def test_a_column_that_cannot_be_read_costs_its_own_values_only(bench, sealed):
 
 def test_a_part_that_describes_nothing_any_more_is_lost(bench, sealed):
     """Its runs are read without it, and say so."""
-    path = part_of(bench, sealed, "a")
-    flip(path, path.stat().st_size * 8 - 100)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, path.stat().st_size * 8 - 100)
     verified(sealed)
     assert asked(sealed, "trash", "empty", "--yes").exit_code == 0
     assert rows(bench, sealed, "a") == []
@@ -147,10 +128,10 @@ def test_a_part_that_describes_nothing_any_more_is_lost(bench, sealed):
 def test_a_part_that_was_only_misread_comes_back(bench, sealed):
     """Its bytes are what was sealed: nothing is lost."""
     before = rows(bench, sealed, "a")
-    path = part_of(bench, sealed, "a")
-    flip(path, 4000)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, 4000)
     verified(sealed)
-    flip(sealed / "trash" / "parts" / path.name, 4000)
+    bench.flip(sealed / "trash" / "parts" / path.name, 4000)
     assert "whole" in asked(sealed, "trash", "empty", "--yes").stdout
     assert rows(bench, sealed, "a") == before
     assert damage(sealed, "a") is None
@@ -164,9 +145,9 @@ def test_whatever_is_damaged_no_wrong_row_is_kept(bench, sealed):
     kept = 0
     for _ in range(12):
         store = bench.copy(sealed)
-        path = part_of(bench, store, "a")
+        path = bench.part_of(store, "a")
         size = path.stat().st_size * 8
-        flip(
+        bench.flip(
             path, *(dice.randrange(size * 3 // 4) for _ in range(dice.randrange(1, 4)))
         )
         verified(store)
@@ -180,8 +161,8 @@ def test_whatever_is_damaged_no_wrong_row_is_kept(bench, sealed):
 
 def test_the_parts_that_are_left_are_merged_as_ever(bench, sealed):
     """What took the place of a damaged part is a part like any other."""
-    path = part_of(bench, sealed, "a")
-    flip(path, page(path, index_of(path, "_step"), 0))
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, page(path, index_of(path, "_step"), 0))
     verified(sealed)
     asked(sealed, "trash", "empty", "--yes")
     wanted = rows(bench, sealed, "a"), rows(bench, sealed, "b")
@@ -192,8 +173,8 @@ def test_the_parts_that_are_left_are_merged_as_ever(bench, sealed):
 
 def test_a_dry_run_of_emptying_the_trash_changes_nothing(bench, sealed):
     """It names the file."""
-    path = part_of(bench, sealed, "a")
-    flip(path, 4000)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, 4000)
     verified(sealed)
     said = asked(sealed, "trash", "empty", "--dry-run").stdout
     assert said == f"trash/parts/{path.name}\n"
@@ -202,8 +183,8 @@ def test_a_dry_run_of_emptying_the_trash_changes_nothing(bench, sealed):
 
 def test_gc_removes_damaged_files_when_their_time_is_over(bench, sealed):
     """A month after they were set aside; `--trash` says another time."""
-    path = part_of(bench, sealed, "a")
-    flip(path, page(path, index_of(path, "_step"), 1))
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, page(path, index_of(path, "_step"), 1))
     verified(sealed)
     asked(sealed, "store", "gc")
     assert (sealed / "trash" / "parts" / path.name).exists()
@@ -223,7 +204,7 @@ def test_a_damaged_segment_is_shown_and_removed(bench):
     run.finish()
     bench.release()
     (path,) = (bench.store / "live").glob("*/*.wlog")
-    flip(path, len(path.read_bytes().rstrip(b"\0")) * 4)
+    bench.flip(path, len(path.read_bytes().rstrip(b"\0")) * 4)
     store = bench.sealed()
     before = rows(bench, store, "a")
     (row,) = json.loads(asked(store, "trash", "ls", "--json").stdout)
@@ -239,8 +220,8 @@ def test_what_a_killed_emptying_left_is_finished_by_the_next(
     bench, sealed, monkeypatch
 ):
     """Killed between the transaction and the removal, and before the transaction."""
-    path = part_of(bench, sealed, "a")
-    flip(path, page(path, index_of(path, "_step"), 1))
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, page(path, index_of(path, "_step"), 1))
     verified(sealed)
 
     class Killed(BaseException):
@@ -274,8 +255,8 @@ def test_what_a_killed_emptying_left_is_finished_by_the_next(
 
 def test_a_store_that_can_only_be_read_shows_its_trash(bench, sealed):
     """And refuses to empty it."""
-    path = part_of(bench, sealed, "a")
-    flip(path, 4000)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, 4000)
     verified(sealed)
     with wanllmdb.Api(sealed) as api:
         api.store.read_only = True
@@ -287,8 +268,8 @@ def test_a_store_that_can_only_be_read_shows_its_trash(bench, sealed):
 
 def test_of_two_that_empty_the_trash_both_succeed(bench, sealed):
     """One finds the file gone."""
-    path = part_of(bench, sealed, "a")
-    flip(path, 4000)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, 4000)
     verified(sealed)
     with wanllmdb.Api(sealed) as api:
         (aside,) = _trash.listed(api.store)
@@ -298,8 +279,8 @@ def test_of_two_that_empty_the_trash_both_succeed(bench, sealed):
 
 def test_a_part_that_verify_was_killed_over_is_set_aside_by_the_next(bench, sealed):
     """It was marked, and not moved yet."""
-    path = part_of(bench, sealed, "a")
-    flip(path, 4000)
+    path = bench.part_of(sealed, "a")
+    bench.flip(path, 4000)
     bench.sql(sealed, "UPDATE part SET quarantined_us = 1 WHERE name = ?", path.name)
     with wanllmdb.Api(sealed) as api:
         assert any("set aside" in line for line in list(_upkeep.verify(api.store)))
