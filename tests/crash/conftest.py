@@ -144,10 +144,14 @@ class Lab:
     ) -> None:  # fmt: skip
         """Disturb a scenario at each point, and check what is left.
 
-        A failing check is named by its point; all points are tried.
+        A failing check is named by its point; all points are tried. Threads share the
+        work by chance, so that the main one may make fewer calls than in the trace: a
+        scenario that reached its end before its point is checked as it ended, and
+        counts as missed. Few may be.
         """
         assert points
         failures = []
+        missed = 0
         places = [
             self.from_template() if template else self.new_place() for _ in points
         ]
@@ -159,7 +163,9 @@ class Lab:
             for outcome in pool.map(disturbed, points, places):
                 try:
                     assert outcome.begun, f"it never began: {outcome.stderr}"
-                    assert outcome.killed or "signal" not in how, "it was not killed"
+                    if "signal" in how and not outcome.killed:
+                        assert outcome.code == 0, f"it ended with {outcome.stderr}"
+                        missed += 1
                     check(outcome)
                 except Exception as error:
                     lines = str(error).strip().splitlines()
@@ -172,6 +178,7 @@ class Lab:
                     wanllmdb.teardown()
                     shutil.rmtree(outcome.store, ignore_errors=True)
         assert not failures, "\n".join(failures)
+        assert missed <= len(points) // 4, f"{missed} of {len(points)} were not killed"
 
     def new_place(self) -> Path:
         """Where a Store can be made."""
