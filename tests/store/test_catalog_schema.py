@@ -64,14 +64,14 @@ def test_bad_runs_are_refused_by_a_named_constraint(catalog, spoiled, message):
     ("statement", "message"),
     [
         ("INSERT INTO epoch SELECT run_id, 9, 'dream', keep_step, first_step, 1, 1,"
-         " host, pid, NULL, NULL FROM epoch", "epoch_kind_known"),
+         " host, pid, NULL, NULL, '' FROM epoch", "epoch_kind_known"),
         ("INSERT INTO epoch SELECT * FROM epoch", "epoch.run_id, epoch.epoch"),
         ("INSERT INTO run_file VALUES (1, 'a', 'sha256:x', 1, 'often', NULL, 1, 1)",
          "run_file_policy_known"),
         ("INSERT INTO run_value VALUES (1, 2, 'k', 1)", "run_value_scope_known"),
         ("INSERT INTO alert VALUES (9, 1, 't', '', 'PANIC', 1, NULL)",
          "alert_level_known"),
-        ("INSERT INTO project VALUES (2, 'u', 'p', 1, NULL)", "project.name"),
+        ("INSERT INTO project VALUES (2, 'u', 'p', 1, NULL, NULL)", "project.name"),
         ("INSERT INTO run_tag VALUES (77, 't')", "FOREIGN KEY"),
         ("INSERT INTO run_tag VALUES (1, 't')", "run_tag.run_id, run_tag.tag"),
         ("INSERT INTO metric_definition VALUES (1, 1, 0, '*', '{')",

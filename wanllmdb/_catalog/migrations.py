@@ -18,6 +18,7 @@ from wanllmdb._catalog.schema import (
     SCHEMA_VERSION,
     SEALED,
 )
+from wanllmdb._catalog.schema_sync import SYNC
 from wanllmdb.errors import (
     MigrationError,
     NewerStoreError,
@@ -25,7 +26,7 @@ from wanllmdb.errors import (
     StoreLockedError,
 )
 
-MIGRATIONS: dict[int, str] = {1: SEALED, 2: ARTIFACTS}
+MIGRATIONS: dict[int, str] = {1: SEALED, 2: ARTIFACTS, 3: SYNC}
 """SQL that leads from each older version to the next one."""
 
 _WAIT_SECONDS = 60.0
@@ -100,9 +101,8 @@ def _back_up(database: Database, path: Path, version: int) -> None:
 
 
 def _fill_new(connection: sqlite3.Connection) -> None:
-    _run_script(connection, SCHEMA)
-    _run_script(connection, SEALED)
-    _run_script(connection, ARTIFACTS)
+    for script in (SCHEMA, *MIGRATIONS.values()):
+        _run_script(connection, script)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)",
         [

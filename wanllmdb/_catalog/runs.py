@@ -112,7 +112,8 @@ def add_epoch(
     now, host = _clock.now_us(), events.host_name()
     connection.execute(
         "INSERT INTO epoch (run_id, epoch, kind, keep_step, first_step, started_us,"
-        " host, pid, job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " host, pid, job, device) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, value FROM meta"
+        " WHERE key = 'device'",
         (pk, number, kind, keep_step, first_step, now, host, pid, job),
     )
     connection.execute(

@@ -9,7 +9,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x57414E44
 """``WAND`` in the file header: `file` and we tell a Catalog from any other file."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """``user_version`` of a Catalog written by this library."""
 
 JSON_LIMIT = 1 << 20
