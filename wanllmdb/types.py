@@ -428,6 +428,32 @@ class NewVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteRecord:
+    """A place to sync with; see table `remote`. There is no secret in it.
+
+    Attributes:
+        url: Any fsspec URL.
+        endpoint_url: Of a server other than the protocol's own.
+        profile: A profile's name, of those that hold the credentials.
+        path_style: Whether the bucket stands in the path, not in the host's name.
+        single_writer: Whether only one device may write: its exclusive create, on which
+            all else rests, failed the probe, or was not tried.
+        default: Whether it is meant where none is named.
+        uid: The remote's own.
+    """
+
+    name: str
+    url: str
+    endpoint_url: str | None
+    profile: str | None
+    path_style: bool
+    single_writer: bool
+    default: bool
+    uid: str
+    added_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRecord:
     """One model of the registry; see table `model`.
 

@@ -133,6 +133,10 @@ def protect(
         connection, "protect" if on else "unprotect", "alias",
         _uid(version, alias), after=held.alias,
     )  # fmt: skip
+    events.touch_fields(
+        connection, "artifact", version.artifact_uid,
+        [f"protect.{_names.alias_key(alias)}"],
+    )  # fmt: skip
 
 
 def history(

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from wanllmdb import _clock, _ids, _names
-from wanllmdb._catalog import events
+from wanllmdb._catalog import events, remotes
 from wanllmdb.errors import ConflictError, ProjectNotFoundError
 
 
@@ -86,7 +86,7 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> None:
     record = get(connection, old)
     try:
         connection.execute(
-            "UPDATE project SET name = ? WHERE uid = ?",
+            "UPDATE project SET name = ?, given_name = NULL WHERE uid = ?",
             (_names.project(new), record.uid),
         )
     except sqlite3.IntegrityError:
@@ -95,6 +95,7 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> None:
         ) from None
     events.record(connection, "rename", "project", record.uid, before=old, after=new)
     events.touch_fields(connection, "project", record.uid, ["name"])
+    remotes.resolve_conflicts(connection, "project name", record.uid)
 
 
 def delete(connection: sqlite3.Connection, name: str, now: int) -> None:

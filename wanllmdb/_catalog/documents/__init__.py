@@ -1,0 +1,82 @@
+"""Documents: what a remote is told of a thing, and how two of them become one.
+
+A document is all that the Catalog says of a project, run, artifact, version or model,
+but for its rows and bytes. It is the same text on every laptop that knows the same,
+and merging is idempotent, commutative and associative: in whatever order batches are
+read, laptops come to the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+
+from wanllmdb._catalog.documents import artifacts, models, projects, runs, versions
+from wanllmdb._catalog.documents.merge import (
+    Deferred as Deferred,
+)
+from wanllmdb._catalog.documents.merge import (
+    Documents as Documents,
+)
+from wanllmdb._catalog.documents.merge import (
+    Merge as Merge,
+)
+from wanllmdb._catalog.documents.merge import (
+    Reader as Reader,
+)
+
+_READERS: Mapping[str, Callable[[Reader, str], Documents | None]] = {
+    "project": projects.read,
+    "artifact": artifacts.read,
+    "run": runs.read,
+    "version": versions.read,
+    "model": models.read,
+    "model_version": models.read_version,
+    "model_aliases": models.read_aliases,
+}
+_MERGERS: Mapping[str, Callable[[Merge, Documents], None]] = {
+    "project": projects.merge,
+    "artifact": artifacts.merge,
+    "run": runs.merge,
+    "version": versions.merge,
+    "model": models.merge,
+    "model_version": models.merge_version,
+    "model_aliases": models.merge_aliases,
+}
+ENTITIES = tuple(_READERS)
+"""The kinds of things, in the order in which they are merged."""
+
+
+def read(reader: Reader, entity: str, uid: str) -> Documents | None:
+    """The document of a thing; one that says so, where it was removed for good.
+
+    None where there never was such a thing.
+    """
+    found = _READERS[entity](reader, uid)
+    if found is not None:
+        return found
+    row = reader.connection.execute(
+        "SELECT hlc, device FROM gone WHERE entity = ? AND uid = ?", (entity, uid)
+    ).fetchone()
+    if row is None:
+        return None
+    return {"entity": entity, "uid": uid, "gone": {"at": row[0], "by": row[1]}}
+
+
+def merge(context: Merge, document: Documents) -> None:
+    """Make what a remote says of a thing, and what is known here, one.
+
+    Raises:
+        Deferred: that cannot be done now.
+    """
+    entity, uid = document["entity"], document["uid"]
+    if _is_gone(context.connection, entity, uid):
+        return
+    _MERGERS[entity](context, document)
+
+
+def _is_gone(connection: sqlite3.Connection, entity: str, uid: str) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM gone WHERE entity = ? AND uid = ?", (entity, uid)
+    ).fetchone()
+    return row is not None
