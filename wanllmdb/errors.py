@@ -12,7 +12,8 @@
     │   ├── VersionNotFoundError
     │   ├── AliasNotFoundError
     │   ├── EntryNotFoundError
-    │   └── ModelNotFoundError
+    │   ├── ModelNotFoundError
+    │   └── RemoteNotFoundError
     ├── ConflictError                      choose another name, or wait    exit 4
     │   ├── RunExistsError
     │   ├── RunActiveError
@@ -47,7 +48,10 @@
     │   └── MissingBlobError
     ├── RemoteError                        try again, or mend the access   exit 8
     │   ├── RemoteUnreachableError
-    │   └── RemoteDeniedError
+    │   ├── RemoteDeniedError
+    │   ├── RemoteFullError
+    │   ├── NewerRemoteError
+    │   └── SyncConflictError
     └── MissingExtraError (ImportError)    pip install the named extra     exit 9
 
     WanllmdbWarning (UserWarning)          what the run path survived
@@ -169,6 +173,12 @@ class ModelNotFoundError(NotFoundError):
     """The registry has no model of that name."""
 
     kind = "model_not_found"
+
+
+class RemoteNotFoundError(NotFoundError):
+    """No remote has that name, or its bucket or directory does not exist."""
+
+    kind = "remote_not_found"
 
 
 class ConflictError(WanllmdbError):
@@ -386,9 +396,27 @@ class RemoteUnreachableError(RemoteError):
 
 
 class RemoteDeniedError(RemoteError):
-    """The other side does not let us read it."""
+    """The other side does not let us read it, or write it."""
 
     kind = "remote_denied"
+
+
+class RemoteFullError(RemoteError):
+    """The remote has no room for what was to be stored."""
+
+    kind = "remote_full"
+
+
+class NewerRemoteError(RemoteError):
+    """The remote was written by a newer wanllmdb."""
+
+    kind = "newer_remote"
+
+
+class SyncConflictError(RemoteError):
+    """Another device has changed the same thing; both sides are kept."""
+
+    kind = "sync_conflict"
 
 
 class MissingExtraError(WanllmdbError, ImportError):

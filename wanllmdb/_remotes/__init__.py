@@ -1,0 +1,1 @@
+"""Remotes: the verbs that a sync needs, over what fsspec reaches."""
