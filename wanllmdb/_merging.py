@@ -219,7 +219,7 @@ def _decoded(
         decoded = decode.decode(data, row.token, 0, mark.identity)
         batch.add(ref, mark.identity, decoded, written_by(kind))
     tables = [
-        (table, _shares(table, numbers))
+        (table, shares_in(table, numbers))
         for batch in batches.values()
         for table in batch.tables()
     ]
@@ -242,8 +242,13 @@ def _plain_shares(plain: PlainTable) -> dict[int, RunShare]:
     return found
 
 
-def _shares(made: Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
-    """Which rows of a table that is in order of runs are whose."""
+def shares_in(made: Table, keys: Mapping[str, int]) -> dict[int, RunShare]:
+    """Which rows of a table that is in order of runs are whose.
+
+    Args:
+        made: A sealed table.
+        keys: The run's number in the Catalog by uid.
+    """
     import numpy as np
 
     from wanllmdb._metrics.arrow import numbers

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wanllmdb import _files, _json, _locks
 from wanllmdb._blobs import Blobs
@@ -33,6 +33,9 @@ from wanllmdb.types import (
 if TYPE_CHECKING:
     from wanllmdb._metrics.columns import ColumnRows
     from wanllmdb._metrics.scan import Scan
+
+
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -90,6 +93,10 @@ class RunLogs:
     def view(self) -> View:
         """What is stored now, for a compactor that holds the run's lock."""
         return View(self._segments)
+
+    def read(self, compute: Callable[[View], R]) -> R:
+        """Compute something from what is stored, again whenever it moved meanwhile."""
+        return self._segments.read(compute)
 
     def identity_of(
         self, record: RunRecord, stored: StoredStream

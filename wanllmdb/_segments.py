@@ -7,7 +7,7 @@ row is seen exactly once (notes on the reader protocol: docs/format.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -97,11 +97,18 @@ class Segments:
 
 
 class View:
-    """What is stored of one or more runs, as it was when each was first asked for."""
+    """What is stored of one or more runs, as it was when each was first asked for.
 
-    def __init__(self, source: Segments) -> None:
+    Args:
+        source: Finds it.
+        known: What is sealed of runs that the Catalog does not know.
+    """
+
+    def __init__(
+        self, source: Segments, known: Mapping[int, Sealed] | None = None
+    ) -> None:
         self._source = source
-        self._seen: dict[int, Sealed] = {}
+        self._seen: dict[int, Sealed] = dict(known or {})
         self._blocks: dict[tuple[int, int, tuple[str, ...] | None], Blocks] = {}
         self._late: dict[tuple[int, int, tuple[str, ...] | None], Late] = {}
 
@@ -156,14 +163,17 @@ class View:
         if mark is None:
             yield from decode.read_stream(stream.paths, known)
             return
-        found = [] if unsealed else list(self._part_segments(pk, mark, keys))
-        found += [
+        found: Iterable[Segment] = (
+            () if unsealed else self._part_segments(pk, mark, keys)
+        )
+        inline = [
             self._inline(key, mark)
             for key in self.sealed(pk).inline
             if key.token == mark.identity.token and key.kind is mark.kind
         ]
-        # What went on after it was taken into the Catalog is in a part.
-        yield from sorted(found, key=lambda held: held.first_row)
+        if inline:  # what went on after it was taken into the Catalog is in a part
+            found = sorted([*found, *inline], key=lambda held: held.first_row)
+        yield from found
         for decoded in decode.read_stream(stream.paths, mark.identity, mark.rows):
             if decoded.first_row < mark.rows:
                 decoded.leave_out(mark.rows)
@@ -190,7 +200,7 @@ class View:
                     yield Segment(
                         identity, columns=[joined], first_row=first, rows=last + 1
                     )
-        writes = self._writes(parts, mark)
+        writes = self.writes(pk, mark)
         if writes:
             yield Segment(mark.identity, summaries=writes, rows=mark.rows)
 
@@ -206,16 +216,17 @@ class View:
             )  # fmt: skip
         return decode.decode(data, name, 0, mark.identity)
 
-    def _writes(
-        self, parts: Iterable[PartRows], mark: Watermark
-    ) -> list[decode.SummaryWrite]:
+    def writes(self, pk: int, mark: Watermark) -> list[decode.SummaryWrite]:
+        """What parts hold of a stream's writes into the summary."""
         from wanllmdb._metrics import parts as files
 
+        epoch = mark.identity.epoch
         wanted = {Kind.METRICS: "summary", Kind.EDITS: "edit"}.get(mark.kind)
         return [
             write
-            for part in parts
+            for part in self.sealed(pk).parts
             if part.layout == "objects" and wanted is not None
+            if part.epoch_min <= epoch <= part.epoch_max
             for identity, kind, write in files.summary_writes(
                 self._source.parts / part.path, part.row_first, part.rows
             )

@@ -172,7 +172,7 @@ class StreamWriter:
 
     def write_summary(self, values: Mapping[str, JSONValue]) -> None:
         """Write what the user set in the summary, in order with the rows."""
-        now = max(time_ns() // 1000, self._last_us)
+        self._last_us = now = max(time_ns() // 1000, self._last_us)
         self.fold_pending()
         place = (self.identity.epoch, now // 1000, self.identity.token, self.rows - 0.5)
         self.fold.write_summary(values, place)
