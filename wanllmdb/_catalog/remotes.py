@@ -6,12 +6,20 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from wanllmdb import _clock, _ids, _json
+from wanllmdb import _clock, _ids
 from wanllmdb.errors import ConflictError, RemoteNotFoundError
 from wanllmdb.types import Digest, Kind, RemoteRecord
 
-RowsHeld = dict[tuple[str, str, Kind], int]
-"""How many rows a remote holds of each stream: (run's uid, stream, kind)."""
+
+class Held(NamedTuple):
+    """How much of a stream a remote holds: items, and the rows among them."""
+
+    items: int
+    rows: int
+
+
+RowsHeld = dict[tuple[str, str, Kind], Held]
+"""How much a remote holds of each stream: (run's uid, stream, kind)."""
 
 
 class Place(NamedTuple):
@@ -31,6 +39,7 @@ class SyncState(NamedTuple):
     event_id: int
     synced_us: int | None
     failed: str | None
+    nonce: str | None
 
 
 class Conflict(NamedTuple):
@@ -160,6 +169,12 @@ def device(connection: sqlite3.Connection) -> str:
     return str(row[0])
 
 
+def clock(connection: sqlite3.Connection) -> int:
+    """This Store's hybrid logical clock."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'hlc'").fetchone()
+    return int(row[0])
+
+
 def bind_device(connection: sqlite3.Connection, binding: str) -> str | None:
     """Give the Store a new device where it is not the one that it was made as.
 
@@ -193,7 +208,7 @@ def renew_device(connection: sqlite3.Connection) -> str:
         (old,),
     )
     connection.execute(
-        "UPDATE sync_state SET seq = 0, device ="
+        "UPDATE sync_state SET seq = 0, nonce = NULL, device ="
         " (SELECT value FROM meta WHERE key = 'device')"
     )
     return old
@@ -205,19 +220,19 @@ def renew_device(connection: sqlite3.Connection) -> str:
 def state(connection: sqlite3.Connection, remote: str) -> SyncState:
     """How far a remote knows this Store."""
     row = connection.execute(
-        "SELECT device, seq, change_id, event_id, synced_us, failed FROM sync_state"
-        " WHERE remote = ?",
+        "SELECT device, seq, change_id, event_id, synced_us, failed, nonce"
+        " FROM sync_state WHERE remote = ?",
         (remote,),
     ).fetchone()
     if row is None:
-        return SyncState(device(connection), 0, 0, 0, None, None)
+        return SyncState(device(connection), 0, 0, 0, None, None, None)
     return SyncState(*row)
 
 
 def set_state(connection: sqlite3.Connection, remote: str, state: SyncState) -> None:
     """Note how far a remote knows this Store now."""
     connection.execute(
-        "INSERT OR REPLACE INTO sync_state VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO sync_state VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (remote, *state),
     )
 
@@ -329,22 +344,22 @@ def set_digests(
 
 def rows_held(
     connection: sqlite3.Connection, remote: str, run: str
-) -> dict[tuple[str, Kind], int]:
-    """How many rows of each stream of a run a remote holds."""
+) -> dict[tuple[str, Kind], Held]:
+    """How much of each stream of a run a remote holds."""
     rows = connection.execute(
-        "SELECT token, kind, rows FROM sync_rows WHERE remote = ? AND run = ?"
+        "SELECT token, kind, items, rows FROM sync_rows WHERE remote = ? AND run = ?"
         " ORDER BY token, kind",
         (remote, run),
     )
-    return {(row[0], Kind(row[1])): row[2] for row in rows}
+    return {(row[0], Kind(row[1])): Held(row[2], row[3]) for row in rows}
 
 
 def set_rows(connection: sqlite3.Connection, remote: str, rows: RowsHeld) -> None:
-    """Note that a remote holds at least so many rows of streams."""
+    """Note that a remote holds at least so much of streams."""
     connection.executemany(
-        "INSERT INTO sync_rows VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET rows = max(rows, excluded.rows)",
-        [(remote, *key, count) for key, count in rows.items()],
+        "INSERT INTO sync_rows VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " items = max(items, excluded.items), rows = max(rows, excluded.rows)",
+        [(remote, *key, *held) for key, held in rows.items()],
     )
 
 
@@ -472,8 +487,3 @@ def gone(
         "SELECT hlc, device FROM gone WHERE entity = ? AND uid = ?", (entity, uid)
     ).fetchone()
     return None if row is None else (row[0], row[1])
-
-
-def text_of(document: Mapping[str, object]) -> str:
-    """A document as it is hashed and sent: the same text on every laptop."""
-    return _json.dumps({key: document[key] for key in sorted(document)})

@@ -23,7 +23,8 @@ CREATE TABLE remote (
 CREATE UNIQUE INDEX remote_default ON remote (is_default) WHERE is_default = 1;
 
 -- How far this Store and a remote know each other. `seq`: our last batch there;
--- `change_id`, `event_id`: up to where changes and events were looked at for it.
+-- `change_id`, `event_id`: up to where changes and events were looked at for it;
+-- `nonce`: of a batch that is being written, and may be there already.
 CREATE TABLE sync_state (
     remote    TEXT PRIMARY KEY,
     device    TEXT NOT NULL,
@@ -31,7 +32,8 @@ CREATE TABLE sync_state (
     change_id INTEGER NOT NULL DEFAULT 0,
     event_id  INTEGER NOT NULL DEFAULT 0,
     synced_us INTEGER,
-    failed    TEXT
+    failed    TEXT,
+    nonce     TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- The last batch of each other device that was applied here.
@@ -60,12 +62,14 @@ CREATE TABLE sync_document (
     CONSTRAINT sync_document_once PRIMARY KEY (remote, entity, uid)
 ) STRICT, WITHOUT ROWID;
 
--- How many rows of a stream a remote holds.
+-- How much of a stream a remote holds: items (rows, and writes into the summary), and
+-- the rows among them.
 CREATE TABLE sync_rows (
     remote TEXT NOT NULL,
     run    TEXT NOT NULL,
     token  TEXT NOT NULL,
     kind   TEXT NOT NULL,
+    items  INTEGER NOT NULL,
     rows   INTEGER NOT NULL,
     CONSTRAINT sync_rows_once PRIMARY KEY (remote, run, token, kind)
 ) STRICT, WITHOUT ROWID;

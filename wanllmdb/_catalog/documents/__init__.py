@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 
+from wanllmdb import _json
 from wanllmdb._catalog.documents import artifacts, models, projects, runs, versions
 from wanllmdb._catalog.documents.merge import (
     Deferred as Deferred,
@@ -24,6 +25,7 @@ from wanllmdb._catalog.documents.merge import (
 from wanllmdb._catalog.documents.merge import (
     Reader as Reader,
 )
+from wanllmdb.errors import IntegrityError
 
 _READERS: Mapping[str, Callable[[Reader, str], Documents | None]] = {
     "project": projects.read,
@@ -68,11 +70,24 @@ def merge(context: Merge, document: Documents) -> None:
 
     Raises:
         Deferred: that cannot be done now.
+        IntegrityError: it holds what no Store of ours would have said.
     """
     entity, uid = document["entity"], document["uid"]
     if _is_gone(context.connection, entity, uid):
         return
-    _MERGERS[entity](context, document)
+    try:
+        _MERGERS[entity](context, document)
+    except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise IntegrityError(
+            f"The remote says of {entity} {uid} what cannot be: {error}.",
+            hint="`wanllmdb remote verify` tells what else is wrong there.",
+            entity=entity, uid=uid,
+        ) from error  # fmt: skip
+
+
+def text_of(document: Documents) -> str:
+    """A document as it is hashed: the same text on every laptop."""
+    return _json.dumps({key: document[key] for key in sorted(document)})
 
 
 def _is_gone(connection: sqlite3.Connection, entity: str, uid: str) -> bool:

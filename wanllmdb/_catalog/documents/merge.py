@@ -42,13 +42,13 @@ class Reader:
         connection: The Catalog, at one moment.
         data: Config and summary.
         remote: The uid of the remote that is told.
-        rows: How many rows of each stream of a run it has, with what it is just given.
+        rows: How much it has of each stream of a run, with what it is just given.
     """
 
     connection: sqlite3.Connection
     data: Data
     remote: str
-    rows: Callable[[str], Mapping[tuple[str, Kind], int]]
+    rows: Callable[[str], Mapping[tuple[str, Kind], remotes.Held]]
 
 
 @dataclass(slots=True)

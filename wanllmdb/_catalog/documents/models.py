@@ -171,9 +171,7 @@ def _insert(
             connection, "model_version", model["id"], context.remote, [number]
         )
         context.notices += [
-            f"Model {model['name']}:v{former} is v{new} now: another laptop's"
-            f" v{former} came first."
-            for former, new in moved.values()
+            numbers.told(f"model {model['name']}", *ends) for ends in moved.values()
         ]
     connection.execute(
         "INSERT INTO model_version (uid, model_id, single_holder, number, version_id,"

@@ -7,7 +7,7 @@ the order in which they were committed.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from wanllmdb import _json
 from wanllmdb._catalog import events
@@ -86,6 +86,64 @@ def make_room(
         (highest, series),
     )
     return moved
+
+
+def take(
+    connection: sqlite3.Connection,
+    entity: str,
+    given: Mapping[str, int],
+    after: int,
+) -> list[str]:
+    """Give versions the numbers that they got at a remote.
+
+    Args:
+        connection: The transaction.
+        entity: ``version`` or ``model_version``.
+        given: Each version's number, by its uid. Others that have one of these move to
+            the end.
+        after: The last event that was pushed.
+
+    Returns:
+        A line for each version that has another number now.
+    """
+    table, column = SERIES[entity]
+    by_series: dict[int, dict[str, tuple[int, int]]] = {}
+    for uid, number in given.items():
+        series, former = connection.execute(
+            f"SELECT {column}, number FROM {entity} WHERE uid = ?", (uid,)
+        ).fetchone()
+        by_series.setdefault(series, {})[uid] = (former, number)
+    notices = []
+    for series, moves in by_series.items():
+        name, uid, last = connection.execute(
+            f"SELECT name, uid, last_number FROM {table} WHERE id = ?", (series,)
+        ).fetchone()
+        taken = {number for _, number in moves.values()}
+        last = max(last or 0, *taken)
+        rows = connection.execute(
+            f"SELECT uid, number FROM {entity} WHERE {column} = ? ORDER BY number",
+            (series,),
+        )
+        for other, number in rows.fetchall():
+            if other not in moves and number in taken:
+                last += 1
+                moves[other] = (number, last)
+        moved = {key: ends for key, ends in moves.items() if ends[0] != ends[1]}
+        _renumber(connection, entity, moved)
+        if entity == "version":
+            renumber_moves(connection, uid, moved.values(), after)
+        connection.execute(
+            f"UPDATE {table} SET last_number = ? WHERE id = ?", (last, series)
+        )
+        notices += [told(name, *ends) for ends in moved.values()]
+    return notices
+
+
+def told(name: str, former: int, new: int) -> str:
+    """That a version has another number now."""
+    return (
+        f"{name}:v{former} is {name}:v{new} now: another laptop's v{former} came first."
+    )
 
 
 def _renumber(

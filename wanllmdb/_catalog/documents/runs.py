@@ -76,7 +76,7 @@ def read(reader: Reader, uid: str) -> Documents | None:
             connection, "run", uid, _values(reader, row, record)
         ),
         "tags": registers.tags(connection, "run", uid),
-        "rows": [[*key, count] for key, count in sorted(reader.rows(uid).items())],
+        "rows": [[*key, *held] for key, held in sorted(reader.rows(uid).items())],
     }  # fmt: skip
     for name, (table, columns, order) in _LISTS.items():
         found = connection.execute(
@@ -340,12 +340,12 @@ def settle_id(context: Merge, pk: int) -> None:
 
 def _lacks_rows(context: Merge, pk: int, document: Documents) -> bool:
     """Whether a run has rows here that a document's summary does not count."""
-    counted = {(token, kind): count for token, kind, count in document["rows"]}
+    counted = {(token, kind): count for token, kind, _, count in document["rows"]}
     rows = context.connection.execute(
         "SELECT token, kind, rows FROM watermark WHERE run_id = ?", (pk,)
     )
     return any(
-        count > counted.get((token, kind), 0)
+        count > counted.get((token, kind), -1)
         for token, kind, count in rows.fetchall()
         if kind in (Kind.METRICS, Kind.EDITS)
     )
@@ -433,7 +433,7 @@ def _branch(document: Documents, place: int) -> Documents:
     number = epoch[0]
     earlier = {row[0] for row in document["streams"] if row[1] < number}
     marks = {
-        token: count for token, kind, count in document["rows"]
+        token: count for token, kind, _, count in document["rows"]
         if token in earlier and kind == Kind.METRICS
     }  # fmt: skip
     overwrites = epoch[3] == ALL_STEPS_SUPERSEDED
@@ -484,7 +484,7 @@ def _split_branch(
     """What was done here, and lost, becomes a run of its own."""
     connection = context.connection
     held = connection.execute(
-        "SELECT token, kind, rows FROM watermark WHERE run_id = ?", (record.pk,)
+        "SELECT token, kind, rows, rows FROM watermark WHERE run_id = ?", (record.pk,)
     )
     made = _branch({**mine, "rows": [list(row) for row in held]}, place)
     number = mine["epochs"][place][0]

@@ -104,11 +104,7 @@ def _insert(context: Merge, artifact: sqlite3.Row, document: Documents) -> None:
         )
         after = remotes.state(connection, context.remote).event_id
         numbers.renumber_moves(connection, artifact_uid, moved.values(), after)
-        context.notices += [
-            f"{name}:v{former} is {name}:v{new} now: another laptop's v{former} came"
-            " first."
-            for former, new in moved.values()
-        ]
+        context.notices += [numbers.told(name, *ends) for ends in moved.values()]
         if numbers.holder(connection, "version", series, number) is not None:
             # Two remotes gave the number to two versions: this one goes to the end.
             (number,) = connection.execute(

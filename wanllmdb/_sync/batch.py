@@ -1,0 +1,253 @@
+"""A batch: what one push tells, and what it needs. Written last, read by everybody.
+
+What comes from a remote is not trusted: a batch of another shape, with a number where
+a text should be, or with a name that leads elsewhere, is refused whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wanllmdb import _json
+from wanllmdb._catalog.documents.aliases import Claim
+from wanllmdb._catalog.remotes import Place
+from wanllmdb._remotes.port import check_key
+from wanllmdb._rowsets import PartFile, RowRange, RowSet
+from wanllmdb._sync import keys
+from wanllmdb._sync.shapes import DOCUMENTS, Shape, ShapeError, checked
+from wanllmdb.errors import IntegrityError, InvalidInputError, NewerRemoteError
+from wanllmdb.types import INT64_MAX, Kind
+
+FORMAT = 1
+LIMIT = 256 << 20
+"""Bytes of a batch that are read at most."""
+
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_PART_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}\.parquet\Z")
+_LAYOUTS = ("wide", "tall", "objects", "system", "console")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A sealed part at a remote: its name here, its bytes there."""
+
+    name: str
+    sha256: str
+    size: int
+    layout: str
+    rows: int
+    place: Place
+
+    def at(self, directory: Path) -> PartFile:
+        """It as a file of a directory."""
+        return PartFile(
+            directory / self.name, self.sha256, self.size, self.layout, self.rows
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSet:
+    """A set of parts at a remote, and what they hold together."""
+
+    project: str
+    parts: tuple[StoredPart, ...]
+    ranges: tuple[RowRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one push tells.
+
+    Attributes:
+        device: Whose it is.
+        seq: Its number among the device's, from 1 on.
+        nonce: Tells it from any other batch under that number.
+        hlc: The device's clock when it was made.
+        at_us: The same by its wall clock.
+        host: The device's machine.
+        seen: The batches of others that it was made with knowledge of.
+        documents: Of the things that changed.
+        sets: Rows.
+        aliases: Generations of aliases.
+        events: (number, columns) of what was recorded there.
+        objects: Where bytes lie that no batch told of before, by digest.
+    """
+
+    device: str
+    seq: int
+    nonce: str
+    hlc: int
+    at_us: int
+    host: str
+    seen: Mapping[str, int]
+    documents: Sequence[dict[str, Any]] = ()
+    sets: Sequence[StoredSet] = ()
+    aliases: Sequence[Claim] = ()
+    events: Sequence[tuple[int, Sequence[Any]]] = ()
+    objects: Mapping[str, Place] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """As it is stored."""
+        return _json.dumps({
+            "format": FORMAT, "device": self.device, "seq": self.seq,
+            "nonce": self.nonce, "hlc": self.hlc, "at_us": self.at_us,
+            "host": self.host, "seen": dict(self.seen),
+            "documents": list(self.documents),
+            "sets": [
+                {
+                    "project": each.project,
+                    "parts": [
+                        [p.name, p.sha256, p.size, p.layout, p.rows, *p.place]
+                        for p in each.parts
+                    ],
+                    "ranges": [
+                        [getattr(r, name) for name in RowRange.__dataclass_fields__]
+                        for r in each.ranges
+                    ],
+                }
+                for each in self.sets
+            ],
+            "aliases": [list(claim) for claim in self.aliases],
+            "events": [[number, *columns] for number, columns in self.events],
+            "objects": [[digest, *place] for digest, place in self.objects.items()],
+        }).encode()  # fmt: skip
+
+
+_BATCH = Shape({
+    "format": int, "device": str, "seq": int, "nonce": str, "hlc": int, "at_us": int,
+    "host": str, "seen": {str: int}, "documents": [dict],
+    "sets": [Shape({
+        "project": str,
+        "parts": [(str, str, int, str, int, str, int, int)],
+        "ranges": [(str, str, str, int, str, int, int, int, int, str)],
+    })],
+    "aliases": [(str, str, int, (str, None))],
+    "events": [(int, int, str, str, str, str, str, (str, None), (str, None),
+                (str, None), (str, None))],
+    "objects": [(str, str, int, int)],
+})  # fmt: skip
+
+
+def decode(data: bytes, device: str, seq: int) -> Batch:
+    """A batch that was read under a device's number.
+
+    Raises:
+        NewerRemoteError: a newer wanllmdb wrote it.
+        IntegrityError: it is none, or another's.
+    """
+    try:
+        raw = _json.loads(data)
+        if isinstance(raw, dict) and isinstance(raw.get("format"), int):
+            if raw["format"] > FORMAT:
+                raise NewerRemoteError(
+                    f"Batch {seq} of device {device} has format {raw['format']}; this"
+                    f" wanllmdb knows {FORMAT}.",
+                    hint="Upgrade wanllmdb: pip install -U wanllmdb",
+                )
+        checked(raw, _BATCH)
+        for document in raw["documents"]:
+            _check_document(document)
+        if (raw["device"], raw["seq"]) != (device, seq):
+            raise ShapeError("it says that it is another one")
+        return _built(raw)
+    except (ShapeError, ValueError, TypeError, KeyError, RecursionError,
+            InvalidInputError) as error:  # fmt: skip
+        raise IntegrityError(
+            f"Batch {seq} of device {device} is none of ours: {str(error)[:200]}",
+            hint="`wanllmdb remote verify` tells what else is wrong there.",
+            device=device, seq=seq,
+        ) from error  # fmt: skip
+
+
+def _check_document(document: Mapping[str, Any]) -> None:
+    entity = document.get("entity")
+    if entity not in DOCUMENTS:
+        raise ShapeError(f"there is no entity {str(entity)[:40]!r}")
+    gone = "gone" in document
+    checked(document, DOCUMENTS["gone"] if gone else DOCUMENTS[entity])
+
+
+def _built(raw: dict[str, Any]) -> Batch:
+    return Batch(
+        raw["device"], _natural(raw["seq"]), raw["nonce"], _natural(raw["hlc"]),
+        _natural(raw["at_us"]), raw["host"], raw["seen"], raw["documents"],
+        tuple(_set(each) for each in raw["sets"]),
+        tuple(_claim(each) for each in raw["aliases"]),
+        tuple((number, columns) for number, *columns in raw["events"]),
+        dict(_objects(raw["objects"])),
+    )  # fmt: skip
+
+
+def _set(raw: dict[str, Any]) -> StoredSet:
+    if not keys.is_device(raw["project"]):
+        raise ShapeError("a part is of no project")
+    parts = []
+    for name, sha256, size, layout, rows, key, first, length in raw["parts"]:
+        if not _PART_NAME.match(name) or not _HEX.match(sha256):
+            raise ShapeError(f"{name[:80]!r} is no part's name")
+        if layout not in _LAYOUTS:
+            raise ShapeError(f"{layout[:40]!r} is no layout")
+        place = _place(key, first, length)
+        if length != size:
+            raise ShapeError(f"{name} has two sizes")
+        parts.append(StoredPart(name, sha256, size, layout, _natural(rows), place))
+    ranges = []
+    for run, token, kind, epoch, writer, *numbers, digest in raw["ranges"]:
+        if not keys.is_device(run) or not re.match(r"[0-9a-f]{4,64}\Z", token):
+            raise ShapeError("a range is of no stream")
+        numbers = [_natural(number) for number in numbers]
+        ranges.append(RowRange(run, token, Kind(kind), epoch, writer, *numbers, digest))
+    return StoredSet(raw["project"], tuple(parts), tuple(ranges))
+
+
+def _claim(raw: Sequence[Any]) -> Claim:
+    artifact, alias, gen, target = raw
+    if not keys.is_device(artifact) or not 0 < gen < 10**8:
+        raise ShapeError("an alias is of no artifact")
+    return Claim(artifact, alias, gen, target)
+
+
+def _objects(raw: Iterable[Sequence[Any]]) -> Iterable[tuple[str, Place]]:
+    for digest, key, first, size in raw:
+        if not _DIGEST.match(digest):
+            raise ShapeError(f"{digest[:80]!r} is no digest")
+        yield digest, _place(key, first, size)
+
+
+def _place(key: str, first: int, size: int) -> Place:
+    check_key(key)
+    if not key.startswith((keys.BLOBS, keys.PACKS, keys.PARTS)):
+        raise ShapeError(f"{key[:80]!r} is no place of bytes")
+    return Place(key, _natural(first), _natural(size))
+
+
+def _natural(number: int) -> int:
+    if not 0 <= number <= INT64_MAX:
+        raise ShapeError(f"{number} is out of range")
+    return number
+
+
+def new_set(project: str, found: RowSet, places: Mapping[str, Place]) -> StoredSet:
+    """A set of parts as a batch tells of it, once their bytes are at a remote.
+
+    Args:
+        project: The project's uid.
+        found: The set.
+        places: Where each part's bytes lie, by SHA-256.
+    """
+    return StoredSet(
+        project,
+        tuple(
+            StoredPart(
+                part.path.name, part.sha256, part.size, part.layout, part.rows,
+                places[part.sha256],
+            )
+            for part in found.parts
+        ),
+        found.ranges,
+    )  # fmt: skip
