@@ -25,7 +25,8 @@ from wanllmdb.errors import (
 
 _DENIED = frozenset({
     "AccessDenied", "AccountProblem", "AllAccessDisabled",
-    "AuthorizationHeaderMalformed", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId",
+    "AuthorizationHeaderMalformed", "ExpiredToken", "ExpiredTokenException",
+    "InvalidAccessKeyId",
     "InvalidClientTokenId", "InvalidSecurity", "InvalidToken", "NotSignedUp",
     "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch",
     "TokenRefreshRequired", "UnauthorizedAccess", "UnrecognizedClientException",

@@ -119,10 +119,8 @@ class FileRemote(Remote):
         limit = time.time() - older_than_s
         with translated(self.url, "remove what uploads left"):
             try:
-                with self._parent(f"{DRAFTS}/x") as at:
-                    return sum(
-                        _remove_older(name, at, limit) for name in os.listdir(at)
-                    )
+                with self._parent(f"{DRAFTS}/x") as at, os.scandir(at) as drafts:
+                    return sum(_remove_older(one.name, at, limit) for one in drafts)
             except FileNotFoundError:
                 return 0
 
