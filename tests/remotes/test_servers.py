@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from servers import Server
+from servers import Server, need
 
 MOTO, RCLONE, RADOSGW = (
     pytest.param(name, marks=getattr(pytest.mark, name))
@@ -120,6 +120,7 @@ def test_radosgw_keeps_its_objects_over_a_kill(radosgw, daemons):
 @pytest.mark.parametrize("name", [MOTO, RCLONE, RADOSGW])
 def test_no_daemon_outlives_a_killed_test_process(request, tmp_path, name):
     """SIGKILL of who started the daemons ends them too."""
+    need("setpriv")
     kind = type(request.getfixturevalue(name)).__name__
     script = tmp_path / "script.py"
     script.write_text(
