@@ -1,80 +1,91 @@
-"""An S3 server of the session's own, and buckets in it."""
+"""Servers that speak S3, one of each per session, and the sockets to reach them."""
 
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 
 import pytest
+import servers
 
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "moto-key-id", "AWS_SECRET_ACCESS_KEY": "moto-secret-9d2f",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}  # fmt: skip
+MARKERS = ("moto", "rclone", "radosgw")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at marks, and xdist at groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who asks for a server is marked by its name; one worker has all of Ceph's."""
+    for item in items:
+        for name in MARKERS:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(name)
+        if item.get_closest_marker("radosgw"):
+            item.add_marker(pytest.mark.xdist_group("radosgw"))
+
+
+@pytest.fixture(autouse=True)
+def _sockets(request: pytest.FixtureRequest) -> None:
+    """Who asks for a server asks for sockets."""
+    if any(request.node.get_closest_marker(name) for name in MARKERS):
+        request.getfixturevalue("sockets")
+
+
+@pytest.fixture
+def sockets() -> Iterator[None]:
+    """This test may open internet sockets."""
+    with servers.sockets():
+        yield
+
+
+def started(
+    kind: type[servers.Server], folders: pytest.TempPathFactory
+) -> Iterator[servers.Server]:
+    """A server in a folder of its own, from its start to its end."""
+    with servers.sockets():
+        server = kind(folders.mktemp(kind.__name__)).__enter__()
+    try:
+        yield server
+    finally:
+        server.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
-def _moto_server():
-    """The URL of a server that keeps its buckets in memory, and checks no secret."""
-    pytest.importorskip("moto")
-    pytest.importorskip("s3fs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALLOW_TEST_SOCKETS", "1")
-        patch.delenv("PYTHONPATH", raising=False)
-        port = free_port()
-        server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1",
-             "-p", str(port)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            wait_for(port, server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.kill()
-            server.wait()
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """moto: in memory, atomic exclusive create; it believes any credentials."""
+    yield from started(servers.Moto, tmp_path_factory)
 
 
 @pytest.fixture
-def moto_url(_moto_server, monkeypatch):
-    """The server's URL; credentials for it are in the environment."""
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("ALLOW_TEST_SOCKETS", "1")
-    return _moto_server
+def moto_url(moto: servers.Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The endpoint of moto; credentials for it are in the environment."""
+    give_credentials(moto, monkeypatch)
+    return moto.url
 
 
 @pytest.fixture
-def moto_bucket(moto_url):
-    """The name of an empty bucket."""
-    import s3fs
-
+def moto_bucket(moto: servers.Server) -> str:
+    """The name of an empty bucket of moto."""
     name = f"bucket-{os.urandom(6).hex()}"
-    fs = s3fs.S3FileSystem(endpoint_url=moto_url, skip_instance_cache=True)
-    fs.mkdir(name)
-    fs.close_session(fs.loop, fs._s3creator)
+    moto.make_bucket(name)
     return name
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def give_credentials(server: servers.Server, patch: pytest.MonkeyPatch) -> None:
+    """Let the environment hold a server's credentials, and no others."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            patch.delenv(name)
+    patch.setenv("AWS_ACCESS_KEY_ID", server.key)
+    patch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
-def wait_for(port, server):
-    """Until the server takes connections."""
-    end = time.monotonic() + 60
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert time.monotonic() < end
-            assert server.poll() is None
-            time.sleep(0.05)
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """rclone: files in a folder, with authentication and no exclusive create."""
+    yield from started(servers.Rclone, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Cluster]:
+    """Ceph's radosgw. A test that kills daemons starts them again."""
+    yield from started(servers.Cluster, tmp_path_factory)
