@@ -64,9 +64,7 @@ def moto_url(moto: servers.Server, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def moto_bucket(moto: servers.Server) -> str:
     """The name of an empty bucket of moto."""
-    name = f"bucket-{os.urandom(6).hex()}"
-    moto.make_bucket(name)
-    return name
+    return moto.bucket()
 
 
 def give_credentials(server: servers.Server, patch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,9 @@ from wanllmdb import _clock, _digest, _progress
 from wanllmdb._catalog import documents, events, remotes, runs
 from wanllmdb._catalog.documents import aliases, numbers
 from wanllmdb._catalog.remotes import Held, Place, RowsHeld
+from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._rowsets import RowSet, outgoing
 from wanllmdb._sync import keys
-from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._sync.batch import Batch, StoredSet, decode, new_set
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.claims import Wanted, claim_aliases, claim_numbers

@@ -1,0 +1,370 @@
+"""Pull: what others told a remote, taken over here.
+
+Batches of each device are read in order, each whole or not at all: its rows are
+checked and put in place, then ONE transaction merges its documents, and moves on.
+What cannot be merged yet is looked at again by the next sync. A reader needs no right
+to write at the remote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from wanllmdb import _progress
+from wanllmdb._catalog import documents, registers, remotes, runs
+from wanllmdb._catalog.documents import aliases
+from wanllmdb._catalog.documents.runs import branches
+from wanllmdb._catalog.remotes import Held
+from wanllmdb._remotes.port import MissingKeyError
+from wanllmdb._rowintake import Intake, Prepared, add
+from wanllmdb._rowmoves import prepare_move
+from wanllmdb._rowsets import RowSet
+from wanllmdb._segments import Moved
+from wanllmdb._sync import keys
+from wanllmdb._sync.batch import LIMIT, Batch, StoredSet, decode
+from wanllmdb._sync.choice import Choice
+from wanllmdb._sync.peer import Peer
+from wanllmdb._sync.push import digest_of
+from wanllmdb._sync.report import SyncReport
+from wanllmdb.errors import (
+    DigestMismatchError,
+    IntegrityError,
+    RemoteError,
+    WanllmdbError,
+)
+from wanllmdb.types import RunRecord, RunRef
+
+TRIES = 5
+"""How often a batch is begun anew because something here moved meanwhile."""
+
+
+def pull(peer: Peer, choice: Choice, report: SyncReport) -> None:
+    """Take over what others told a remote.
+
+    Args:
+        peer: The remote.
+        choice: What of it; all, or what belongs to some runs, projects, artifacts.
+        report: Told of what came, and what could not be taken over.
+
+    Raises:
+        RemoteError: it cannot be reached, or refuses.
+    """
+    reader = peer.store.catalog.reader
+    if not choice.whole:
+        _pull_some(peer, choice, report)
+        return
+    for device, seq in remotes.deferred(reader, peer.uid):
+        _take(peer, device, seq, choice, report)
+    heads = {device: None for device in devices(peer) if device != peer.device}
+    moving = True
+    while moving:  # one device's batch may wait for another's
+        moving = False
+        cursors = remotes.cursors(reader, peer.uid)
+        for device in list(heads):
+            seq = cursors.get(device, 0) + 1
+            while (took := _take(peer, device, seq, choice, report)) is True:
+                moving = True
+                seq += 1
+            if took is None:
+                del heads[device]
+    for device in heads:
+        report.failed.append(
+            f"device {device} knows of batches that are not here: they come later"
+        )
+
+
+def devices(peer: Peer) -> list[str]:
+    """Every device that ever told this remote something."""
+    found: list[str] = []
+    after = ""
+    while True:  # a page for each device, however many batches it has
+        listed = next(iter(peer.remote.iter_keys(keys.LOG, after)), None)
+        if listed is None:
+            return found
+        parsed = keys.parse_batch(listed.key)
+        if parsed is None:
+            after = listed.key
+            continue
+        found.append(parsed[0])
+        after = f"{keys.LOG}{parsed[0]}0"  # '0' sorts after '/'
+
+
+def _pull_some(peer: Peer, choice: Choice, report: SyncReport) -> None:
+    """Take over a part, without moving on: a whole pull reads it all again."""
+    for device in devices(peer):
+        if device == peer.device:
+            continue
+        seq = 1
+        while _take(peer, device, seq, choice, report) is True:
+            seq += 1
+
+
+def read_batch(peer: Peer, device: str, seq: int) -> Batch | None:
+    """A batch; None if there is none under that number.
+
+    Raises:
+        IntegrityError: what stands there is none of ours.
+    """
+    try:
+        data = peer.remote.get(keys.batch(device, seq), 0, LIMIT + 1)
+    except MissingKeyError:
+        return None
+    if len(data) > LIMIT:
+        raise IntegrityError(
+            f"Batch {seq} of device {device} is larger than {LIMIT} bytes.",
+            hint="`wanllmdb remote verify` tells what else is wrong there.",
+        )
+    return decode(data, device, seq)
+
+
+def _take(
+    peer: Peer, device: str, seq: int, choice: Choice, report: SyncReport
+) -> bool | None:
+    """Take over one batch.
+
+    Returns:
+        True if it is done with; False if it waits for another device's; None if there
+        is none.
+    """
+    try:
+        batch = read_batch(peer, device, seq)
+        if batch is None:
+            return None
+        if choice.whole and _lacks(peer, batch):
+            return False
+        _merge(peer, batch, choice, report)
+    except RemoteError:
+        raise
+    except (WanllmdbError, Moved) as error:
+        report.failed.append(f"batch {seq} of device {device}: {error}")
+        if choice.whole:
+            # The next ones of the device may be whole.
+            with peer.store.catalog.transaction(durable=True) as connection:
+                remotes.set_deferred(connection, peer.uid, device, seq, str(error))
+                _move_on(connection, peer.uid, device, seq)
+    return True
+
+
+def _lacks(peer: Peer, batch: Batch) -> bool:
+    """Whether a batch was made with knowledge that is not here yet."""
+    cursors = remotes.cursors(peer.store.catalog.reader, peer.uid)
+    return any(
+        cursors.get(device, 0) < seq
+        for device, seq in batch.seen.items()
+        if device != peer.device and device != batch.device
+    )
+
+
+def _merge(peer: Peer, batch: Batch, choice: Choice, report: SyncReport) -> None:
+    store = peer.store
+    chosen = [each for each in batch.documents if choice.takes(each)]
+    told = {document["uid"] for document in chosen}
+    target = store.tmp / f"pull-{os.urandom(8).hex()}"
+    try:
+        sets = [
+            _fetched(peer, each, target, report)
+            for each in batch.sets
+            if choice.whole or any(span.run in told for span in each.ranges)
+        ]
+        for attempt in range(TRIES):
+            try:
+                _merge_once(peer, batch, chosen, sets, choice, report)
+                return
+            except Moved:
+                if attempt == TRIES - 1:
+                    raise
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _fetched(
+    peer: Peer, stored: StoredSet, target: Path, report: SyncReport
+) -> tuple[StoredSet, RowSet]:
+    target.mkdir(mode=0o700, exist_ok=True)
+    files = []
+    total = sum(part.size for part in stored.parts)
+    with _progress.shown("fetching rows", total) as told:
+        for part in stored.parts:
+            path = target / part.name
+            with path.open("xb") as sink:
+                peer.remote.download(
+                    part.place.key, sink, part.place.first, part.place.size
+                )
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != part.sha256:
+                raise DigestMismatchError(
+                    f"{part.place.key} is not what it was: its bytes have changed.",
+                    hint="`wanllmdb remote verify --level 2` tells what else has.",
+                    key=part.place.key,
+                )
+            report.bytes_read += part.size
+            told(part.size)
+            files.append(part.at(target))
+    return stored, RowSet(tuple(files), stored.ranges)
+
+
+def _merge_once(
+    peer: Peer,
+    batch: Batch,
+    chosen: Sequence[documents.Documents],
+    sets: Sequence[tuple[StoredSet, RowSet]],
+    choice: Choice,
+    report: SyncReport,
+) -> None:
+    store = peer.store
+    intake = Intake(store.path, store.catalog, store.logs, store.sweeper)
+    moved = _branched(peer, chosen)
+    notices: list[str] = []
+    with ExitStack() as held:
+        prepared = [
+            held.enter_context(intake.check(stored.project, found, branches=moved))
+            for stored, found in sets
+        ]
+        splits: list[Any] = []
+
+        def split(record: RunRecord, tokens: set[str], to: RunRecord) -> None:
+            splits.append((record.uid, tokens, to.uid))
+
+        with store.catalog.transaction(durable=True) as connection:
+            with registers.merging(connection):
+                context = documents.Merge(
+                    connection, store.data, peer.uid, batch.device,
+                    store.liveness.is_live, split,
+                )  # fmt: skip
+                waits = _merge_documents(context, batch, chosen, choice)
+                for record_uid, tokens, to_uid in splits:
+                    _split(held, peer, connection, record_uid, tokens, to_uid)
+                for each in prepared:
+                    _add(connection, each)
+            _note(connection, peer, batch, chosen, choice, waits, notices)
+    report.notices += [*context.notices, *notices]
+    report.failed += waits
+    for document in chosen:
+        report.count(report.pulled, document["entity"])
+    report.rows_pulled += sum(
+        span.rows - span.rows_before for _, each in sets for span in each.ranges
+    )
+    for uid in context.recount:
+        recount(peer, uid)
+
+
+def _branched(peer: Peer, chosen: Sequence[documents.Documents]) -> dict[str, RunRef]:
+    """Streams that belong to a branch that lost: the run that they are part of here."""
+    reader = peer.store.catalog.reader
+    found: dict[str, RunRef] = {}
+    for document in chosen:
+        if document["entity"] == "run":
+            name = ""
+            if "gone" not in document:
+                name = str(document["fields"]["run_id"]["v"])
+            for token, uid in branches(reader, document).items():
+                found[token] = RunRef(uid, name)
+    return found
+
+
+def _merge_documents(
+    context: documents.Merge,
+    batch: Batch,
+    chosen: Sequence[documents.Documents],
+    choice: Choice,
+) -> list[str]:
+    """Merge what a batch tells; what could not be, a line each."""
+    waits = []
+    order = {entity: place for place, entity in enumerate(documents.ENTITIES)}
+    for document in sorted(chosen, key=lambda each: order[each["entity"]]):
+        try:
+            documents.merge(context, document)
+        except documents.Deferred as error:
+            waits.append(str(error))
+    told = {document["uid"] for document in chosen}
+    for claim in batch.aliases:
+        if not choice.whole and claim.artifact not in told:
+            continue
+        try:
+            aliases.merge(context, claim)
+        except documents.Deferred as error:
+            waits.append(str(error))
+    return waits
+
+
+def _add(connection: Any, prepared: Prepared) -> None:
+    found = {uid: runs.find_uid(connection, uid) for uid in prepared.marks}
+    if None in found.values():
+        # Removed for good here, or not merged: its rows are not taken over.
+        return
+    add(connection, prepared, {uid: pk for uid, pk in found.items() if pk is not None})
+
+
+def _split(
+    held: ExitStack,
+    peer: Peer,
+    connection: Any,
+    uid: str,
+    tokens: set[str],
+    to_uid: str,
+) -> None:
+    """Hand the streams of a branch that lost to the run that it is now."""
+    pks = [runs.find_uid(connection, each) for each in (uid, to_uid)]
+    assert pks[0] is not None
+    assert pks[1] is not None
+    record, to = (runs.read(connection, pk) for pk in pks if pk is not None)
+    move = held.enter_context(prepare_move(peer.store, record, tokens, to))
+    move.apply(connection)
+
+
+def _note(
+    connection: Any,
+    peer: Peer,
+    batch: Batch,
+    chosen: Sequence[documents.Documents],
+    choice: Choice,
+    waits: Sequence[str],
+    notices: list[str],
+) -> None:
+    """Note what the remote has, by a batch that was merged."""
+    remotes.set_places(connection, peer.uid, batch.objects)
+    if not choice.whole:
+        return
+    remotes.set_digests(
+        connection, peer.uid, [(d["entity"], d["uid"], digest_of(d)) for d in chosen]
+    )
+    remotes.set_rows(
+        connection, peer.uid,
+        {
+            span.place: Held(span.end, span.rows)
+            for each in batch.sets for span in each.ranges
+        },
+    )  # fmt: skip
+    remotes.add_events(connection, batch.device, batch.events)
+    if not registers.absorb(connection, batch.hlc):
+        notices.append(
+            f"The clock of {batch.host} runs ahead by more than ten minutes: what is"
+            " changed there wins until it is set right."
+        )
+    reason = "; ".join(waits) or None
+    remotes.set_deferred(connection, peer.uid, batch.device, batch.seq, reason)
+    _move_on(connection, peer.uid, batch.device, batch.seq)
+
+
+def _move_on(connection: Any, remote: str, device: str, seq: int) -> None:
+    if remotes.cursors(connection, remote).get(device, 0) < seq:
+        remotes.set_cursor(connection, remote, device, seq)
+
+
+def recount(peer: Peer, uid: str) -> None:
+    """Make a run's summary anew from its rows, where no laptop had all of them."""
+    store = peer.store
+    pk = runs.find_uid(store.catalog.reader, uid)
+    if pk is None:
+        return
+    record = runs.read(store.catalog.reader, pk)
+    numbers = store.numbers(record, store.logs.sums(record))
+    with store.catalog.transaction(durable=True) as connection:
+        store.write_numbers(connection, pk, numbers)
