@@ -174,9 +174,9 @@ class View:
         if inline:  # what went on after it was taken into the Catalog is in a part
             found = sorted([*found, *inline], key=lambda held: held.first_row)
         yield from found
-        for decoded in decode.read_stream(stream.paths, mark.identity, mark.rows):
-            if decoded.first_row < mark.rows:
-                decoded.leave_out(mark.rows)
+        found = decode.read_stream(stream.paths, mark.identity, mark.rows)
+        for path, decoded in zip(stream.paths, found, strict=False):
+            leave_out_sealed(decoded, path, mark)
             yield decoded
 
     def _part_segments(
@@ -278,6 +278,14 @@ class View:
             path = self._source.parts / part.path
             self._late[place] = list(read(path, part.row_first, part.rows, keys))
         return self._late[place]
+
+
+def leave_out_sealed(decoded: Segment, path: Path, mark: Watermark) -> None:
+    """Forget what of a segment is sealed: it was, and its writer went on."""
+    parsed = segment.parse_file_name(path.name)
+    here = parsed is not None and parsed[2] == mark.seq
+    if here or decoded.first_row < mark.rows:
+        decoded.leave_out(mark.rows, mark.bytes if here else 0)
 
 
 def as_corrupt(error: FileNotFoundError | CorruptPartError) -> CorruptPartError:
