@@ -190,19 +190,25 @@ class View:
             if part.layout in wanted:
                 _refuse_quarantined(part)
         late = self._late_cells(pk, parts, mark, keys)
+        written = self.writes(pk, mark)
+        writes = (
+            [Segment(mark.identity, summaries=written, rows=mark.rows)]
+            if written else []
+        )  # fmt: skip
         for part in parts:
             if part.layout != LAYOUTS.get(mark.kind):
                 continue
             for identity, block in self._wide_blocks(pk, part, keys):
                 if identity.token == token:
                     first, last = block.ordinals[[0, -1]].tolist()
+                    if first:
+                        yield from writes
+                        writes = []
                     joined = _joined(block, late)
                     yield Segment(
                         identity, columns=[joined], first_row=first, rows=last + 1
                     )
-        writes = self.writes(pk, mark)
-        if writes:
-            yield Segment(mark.identity, summaries=writes, rows=mark.rows)
+        yield from writes
 
     def _inline(self, key: InlineKey, mark: Watermark) -> Segment:
         data = sealed.inline_data(self._source.catalog.reader, key.rowid)
