@@ -25,7 +25,7 @@ from wanllmdb._catalog.sealed import InlineSegment, NewPart, RunShare, Watermark
 from wanllmdb._debuglog import DebugLog
 from wanllmdb._metrics import decode, segment
 from wanllmdb._runlog import RunLogs
-from wanllmdb._segments import LAYOUTS, size_of
+from wanllmdb._segments import LAYOUTS, leave_out_sealed, size_of
 from wanllmdb._sweeping import Sweeper
 from wanllmdb.errors import RunNotFoundError
 from wanllmdb.types import Kind, RunRecord, RunRef, State, StreamIdentity
@@ -215,8 +215,8 @@ class Compactor:
             rows = item.mark.rows if item.mark else 0
             found = decode.read_stream(item.paths, item.identity, rows)
             for path, decoded in zip(item.paths, found, strict=False):
-                if decoded.first_row < rows:
-                    decoded.leave_out(rows)
+                if item.mark is not None:
+                    leave_out_sealed(decoded, path, item.mark)
                 batch.add(ref, item.identity, decoded, written_by(item.kind))
                 marks.append(_mark_of(item, path, decoded))
                 done.append((item, path))

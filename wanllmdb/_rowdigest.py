@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import _json
 from wanllmdb._metrics.columns import DTYPES, Cells, ColumnRows
 from wanllmdb._metrics.decode import Segment, SummaryWrite
+from wanllmdb._metrics.segment import parse_file_name
 from wanllmdb.types import Kind, StreamIdentity
 
 if TYPE_CHECKING:
@@ -309,6 +310,45 @@ def _as_bytes(code: str, values: Any) -> Any:
     if code in DTYPES:
         return np.ascontiguousarray(values, DTYPES[code]).view(np.uint8)
     return "".join(f"{_json.dumps(value)}\n" for value in values).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a stream goes.
+
+    Attributes:
+        sealed: The number after its last item in parts and in the Catalog.
+        end: The number after its last item of all.
+        live: Number and bytes of its last live segment; None where there is none.
+    """
+
+    sealed: int
+    end: int
+    live: tuple[int, int] | None
+
+
+def reach(
+    view: View, pk: int, stored: StoredStream, identity: StreamIdentity | None
+) -> Reach:
+    """How far a stream goes; of parts, only writes into the summary are read."""
+    mark = stored.mark
+    rows = mark.rows if mark is not None else 0
+    writes = [] if mark is None else view.writes(pk, mark)
+    inline = list(view.segments(pk, replace(stored, paths=()), identity, unsealed=True))
+    writes += [write for decoded in inline for write in decoded.summaries]
+    sealed, live = rows + _keys(writes), None
+    found = list(view.segments(pk, stored, identity, unsealed=True))[len(inline) :]
+    for path, decoded in zip(stored.paths, found, strict=False):
+        writes += decoded.summaries
+        rows = max(rows, decoded.rows)
+        parsed = parse_file_name(path.name)
+        assert parsed is not None
+        live = (parsed[2], decoded.size)
+    return Reach(sealed, rows + _keys(writes), live)
+
+
+def _keys(writes: Sequence[SummaryWrite]) -> int:
+    return sum(len(write.values) for write in writes)
 
 
 def segment_of(stretch: Stretch, identity: StreamIdentity) -> Segment:

@@ -174,9 +174,9 @@ class View:
         if inline:  # what went on after it was taken into the Catalog is in a part
             found = sorted([*found, *inline], key=lambda held: held.first_row)
         yield from found
-        for decoded in decode.read_stream(stream.paths, mark.identity, mark.rows):
-            if decoded.first_row < mark.rows:
-                decoded.leave_out(mark.rows)
+        found = decode.read_stream(stream.paths, mark.identity, mark.rows)
+        for path, decoded in zip(stream.paths, found, strict=False):
+            leave_out_sealed(decoded, path, mark)
             yield decoded
 
     def _part_segments(
@@ -190,19 +190,25 @@ class View:
             if part.layout in wanted:
                 _refuse_quarantined(part)
         late = self._late_cells(pk, parts, mark, keys)
+        written = self.writes(pk, mark)
+        writes = (
+            [Segment(mark.identity, summaries=written, rows=mark.rows)]
+            if written else []
+        )  # fmt: skip
         for part in parts:
             if part.layout != LAYOUTS.get(mark.kind):
                 continue
             for identity, block in self._wide_blocks(pk, part, keys):
                 if identity.token == token:
                     first, last = block.ordinals[[0, -1]].tolist()
+                    if first:
+                        yield from writes
+                        writes = []
                     joined = _joined(block, late)
                     yield Segment(
                         identity, columns=[joined], first_row=first, rows=last + 1
                     )
-        writes = self.writes(pk, mark)
-        if writes:
-            yield Segment(mark.identity, summaries=writes, rows=mark.rows)
+        yield from writes
 
     def _inline(self, key: InlineKey, mark: Watermark) -> Segment:
         data = sealed.inline_data(self._source.catalog.reader, key.rowid)
@@ -278,6 +284,14 @@ class View:
             path = self._source.parts / part.path
             self._late[place] = list(read(path, part.row_first, part.rows, keys))
         return self._late[place]
+
+
+def leave_out_sealed(decoded: Segment, path: Path, mark: Watermark) -> None:
+    """Forget what of a segment is sealed: it was, and its writer went on."""
+    parsed = segment.parse_file_name(path.name)
+    here = parsed is not None and parsed[2] == mark.seq
+    if here or decoded.first_row < mark.rows:
+        decoded.leave_out(mark.rows, mark.bytes if here else 0)
 
 
 def as_corrupt(error: FileNotFoundError | CorruptPartError) -> CorruptPartError:

@@ -68,6 +68,12 @@ def get(connection: sqlite3.Connection, name: str) -> ProjectRecord:
     raise _unknown(name)
 
 
+def name_of(connection: sqlite3.Connection, uid: str) -> str:
+    """The name of the project that has a uid, which there must be."""
+    row = connection.execute("SELECT name FROM project WHERE uid = ?", (uid,))
+    return str(row.fetchone()[0])
+
+
 def _unknown(name: str) -> ProjectNotFoundError:
     return ProjectNotFoundError(
         f"There is no project {name!r}.",

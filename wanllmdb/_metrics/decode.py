@@ -52,11 +52,15 @@ class ObjectRow:
 
 @dataclass(slots=True)
 class SummaryWrite:
-    """What the user set in the summary after `ordinal` rows."""
+    """What the user set in the summary after `ordinal` rows.
+
+    `offset` is where its frame stands in its segment; 0 for what was in a part.
+    """
 
     ordinal: int
     time_us: int
     values: dict[str, JSONValue]
+    offset: int = 0
 
 
 @dataclass(slots=True)
@@ -91,8 +95,13 @@ class Segment:
     bytes: int = 0
     size: int = 0
 
-    def leave_out(self, rows: int) -> None:
-        """Forget the stream's first rows, which are sealed already."""
+    def leave_out(self, rows: int, until: int) -> None:
+        """Forget what is sealed already.
+
+        Args:
+            rows: The stream's first rows.
+            until: Writes to the summary before this byte of the segment.
+        """
         for block in self.shaped:
             kept = [i for i, n in enumerate(block.ordinals) if n >= rows]
             size = block.shape.words * 8
@@ -102,6 +111,7 @@ class Segment:
             block.ordinals = [block.ordinals[i] for i in kept]
         self.shaped = [block for block in self.shaped if len(block.ordinals)]
         self.objects = [row for row in self.objects if row.ordinal >= rows]
+        self.summaries = [write for write in self.summaries if write.offset >= until]
         self.first_row = max(self.first_row, rows)
 
     def lost(self, name: str, rows: int) -> None:
@@ -271,7 +281,7 @@ def _walk(data: bytes, name: str, walk: _Walk, result: Segment) -> int:
             walk.rows += count
             offset += count * words * 8
         else:
-            _take(view[offset : offset + words * 8], schema, walk, result)
+            _take(view, offset, walk, result)
             offset += words * 8
         good = offset
     return good
@@ -325,9 +335,10 @@ def _same_heads(data: bytes, start: int, size: int, room: int, head: bytes) -> i
     return same
 
 
-def _take(frame: memoryview, schema: int, walk: _Walk, result: Segment) -> None:
+def _take(view: memoryview, offset: int, walk: _Walk, result: Segment) -> None:
     """Take over a frame that is no row of a known shape."""
-    _crc, _words, _schema, step, time_us = FRAME_HEAD.unpack_from(frame)
+    _crc, words, schema, step, time_us = FRAME_HEAD.unpack_from(view, offset)
+    frame = view[offset : offset + words * 8]
     ordinal = walk.first_row + walk.rows
     if schema == segment.DEFINITION:
         number, codes, keys = segment.payload_json(frame[HEAD_BYTES:])
@@ -338,7 +349,7 @@ def _take(frame: memoryview, schema: int, walk: _Walk, result: Segment) -> None:
         walk.rows += 1
     elif schema == segment.SUMMARY:
         values = segment.payload_json(frame[HEAD_BYTES:])
-        result.summaries.append(SummaryWrite(ordinal, time_us, values))
+        result.summaries.append(SummaryWrite(ordinal, time_us, values, offset))
     elif schema == segment.SEAL:
         sealed = segment.payload_json(frame[HEAD_BYTES:])
         result.sealed = int(sealed["rows"])

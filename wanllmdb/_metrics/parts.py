@@ -69,8 +69,7 @@ def write(
     try:
         _write_parquet(tables, described, draft)
         digest = _digest.of_file(draft)
-        checksum = crc32(_footer(draft))
-        name = f"{owner}-{checksum:08x}{os.urandom(4).hex()}.parquet"
+        name = name_of(draft, owner)
         size = draft.stat().st_size
         draft.chmod(0o400)
         _files.fsync_file(draft)
@@ -83,6 +82,16 @@ def write(
         raise
     _files.fsync_dir(target)
     return Written(name, size, digest)
+
+
+def name_of(path: Path, owner: str) -> str:
+    """A new name for a part, with the checksum of its description.
+
+    Args:
+        path: Where it lies.
+        owner: As in `write`.
+    """
+    return f"{owner}-{crc32(_footer(path)):08x}{os.urandom(4).hex()}.parquet"
 
 
 def _write_parquet(tables: Iterator[pa.Table], described: Table, path: Path) -> None:
