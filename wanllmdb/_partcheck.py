@@ -97,7 +97,9 @@ def check_ranges(ranges: Sequence[RowRange]) -> None:
         IntegrityError: one is none.
     """
     for found in ranges:
-        numbers = (found.epoch, found.first, found.end, found.rows_before)
+        numbers = (
+            found.epoch, found.first, found.end, found.rows_before, found.rows
+        )  # fmt: skip
         whole = all(type(n) is int and 0 <= n <= INT64_MAX for n in numbers)
         texts = all(
             isinstance(getattr(found, name), str)
@@ -169,6 +171,8 @@ def _row_ends(
         ends[found.place] = found.rows_before + found.end - found.first - count
         if ends[found.place] < found.rows_before:
             raise refusal(f"A range of run {found.run}", "it has too many writes")
+        if ends[found.place] > found.rows:
+            raise refusal(f"A range of run {found.run}", "it has more rows")
     return ends
 
 

@@ -90,12 +90,14 @@ class _Taken:
         first: The first item of it that is taken.
         own: Items of this Store's live log that go into the part, too.
         mark: How far the stream is sealed then.
+        into: The run that they are part of here, where it is another one.
     """
 
     range: RowRange
     first: int
     own: list[Stretch]
     mark: Watermark
+    into: RunRef | None
 
 
 @dataclass(slots=True)
@@ -115,7 +117,11 @@ class Intake:
     sweeper: Sweeper
 
     def check(
-        self, project: str, incoming: RowSet, ids: Mapping[str, str] | None = None
+        self,
+        project: str,
+        incoming: RowSet,
+        ids: Mapping[str, str] | None = None,
+        branches: Mapping[str, RunRef] | None = None,
     ) -> Prepared:
         """Look whether a set of parts is what it says, and put what is new in place.
 
@@ -130,6 +136,8 @@ class Intake:
                 their SHA-256 has been compared.
             ids: The id that each run has here, by uid, where it may be another than
                 elsewhere; default what the rows say.
+            branches: The run that a stream is part of here, where that is another one
+                than its rows say.
 
         Returns:
             What `add` takes. It must be left, as a context, after the transaction.
@@ -153,7 +161,9 @@ class Intake:
             )
             source = _Incoming(segments, checked, incoming.ranges, ends)
             source.verify()
-            prepared = self._prepared(project, owner, source, ids or {}, held)
+            prepared = self._prepared(
+                project, owner, source, ids or {}, branches or {}, held
+            )
             undone.pop_all()
         return prepared
 
@@ -176,6 +186,7 @@ class Intake:
         owner: str,
         source: _Incoming,
         ids: Mapping[str, str],
+        branches: Mapping[str, RunRef],
         held: ExitStack,
     ) -> Prepared:
         target = self.root / _layout.PARTS / project
@@ -184,10 +195,12 @@ class Intake:
             undone.push(prepared)
             taken = []
             for found in source.ranges:
-                new = self._new(found, source, prepared)
+                into = branches.get(found.token)
+                new = self._new(found, source, prepared, into)
                 if new is not None:
                     taken.append(new)
-                    prepared.marks.setdefault(found.run, []).append(new.mark)
+                    uid = found.run if into is None else into.uid
+                    prepared.marks.setdefault(uid, []).append(new.mark)
             if taken:
                 if not target.is_dir():
                     _files.make_private_dir(target)
@@ -203,15 +216,20 @@ class Intake:
         return prepared
 
     def _new(
-        self, found: RowRange, source: _Incoming, prepared: Prepared
+        self,
+        found: RowRange,
+        source: _Incoming,
+        prepared: Prepared,
+        into: RunRef | None,
     ) -> _Taken | None:
         """What of a range is not here; None where all of it is."""
-        pk = runs.find_uid(self.catalog.reader, found.run)
+        uid = found.run if into is None else into.uid
+        pk = runs.find_uid(self.catalog.reader, uid)
         here = _Here()
         if pk is not None:
             record = runs.read(self.catalog.reader, pk)
             here = self.logs.read(lambda view: _here(view, self.logs, record, found))
-        prepared.seen.setdefault(found.run, here.sealed)
+        prepared.seen.setdefault(uid, here.sealed)
         if here.reach.end >= found.end:
             return None
         if here.identity not in (None, found.identity):
@@ -226,14 +244,14 @@ class Intake:
             found, here.reach.end
         ):
             raise refusal(_named(found), "there is other content here")
-        directory = self.logs.directory(found.run)
+        directory = self.logs.directory(uid)
         if _locks.is_held(directory / f"{found.token}.lock"):
             raise refusal(_named(found), "it is being written here")
         seq, size = here.reach.live or here.place
         mark = Watermark(
             found.identity, found.kind, seq, size, source.ends[found.place]
         )
-        return _Taken(found, here.reach.end, here.live, mark)
+        return _Taken(found, here.reach.end, here.live, mark, into)
 
 
 @dataclass(slots=True)
@@ -352,6 +370,7 @@ class _Incoming:
         return (
             len(taken) == len(self.ranges)
             and all(not new.own and new.first == new.range.first for new in taken)
+            and all(new.into is None for new in taken)
             and all(ids.get(u, i) == i for p in self.parts for u, i in p.ids.items())
         )
 
@@ -363,7 +382,7 @@ class _Incoming:
         made: list[RowSet] = []
         for new in taken:
             found = new.range
-            ref = RunRef(found.run, ids.get(found.run, own[found.run]))
+            ref = new.into or RunRef(found.run, ids.get(found.run, own[found.run]))
             for stretch in new.own:
                 packer.add(ref, found.kind, found.identity, stretch)
             for stretch in self.items(found):

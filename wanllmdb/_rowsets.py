@@ -46,6 +46,7 @@ class RowRange:
         first: The number of the first item; see `_rowdigest` for what an item is.
         end: The number after the last one's: as much of the stream as there is then.
         rows_before: Rows of the stream before them.
+        rows: Rows of the stream up to their end.
         digest: SHA-256 in hex of the items, by the rule of `RangeDigest`. Neither the
             run nor the numbers are in it.
     """
@@ -58,6 +59,7 @@ class RowRange:
     first: int
     end: int
     rows_before: int
+    rows: int
     digest: str
 
     @property
@@ -112,6 +114,7 @@ class _Open:
     rows_before: int
     digest: RangeDigest
     end: int = 0
+    rows: int = 0
 
 
 @dataclass(slots=True)
@@ -145,6 +148,7 @@ class Packer:
             )
         self._open[place].digest.add(stretch)
         self._open[place].end = stretch.end
+        self._open[place].rows = stretch.rows
         layout = layout_of(kind)
         batch = self._batches.setdefault(layout, Batch(layout))
         batch.add(ref, identity, segment_of(stretch, identity), written_by(kind))
@@ -175,7 +179,7 @@ class Packer:
         ranges = [
             RowRange(
                 uid, token, kind, held.identity.epoch, held.identity.writer,
-                held.first, held.end, held.rows_before, held.digest.hex(),
+                held.first, held.end, held.rows_before, held.rows, held.digest.hex(),
             )
             for (uid, token, kind), held in self._open.items()
         ]  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _json
+from wanllmdb import _digest, _json
 from wanllmdb._catalog.documents.aliases import Claim
 from wanllmdb._catalog.remotes import Place
 from wanllmdb._remotes.port import check_key
@@ -238,14 +238,14 @@ def new_set(project: str, found: RowSet, places: Mapping[str, Place]) -> StoredS
     Args:
         project: The project's uid.
         found: The set.
-        places: Where each part's bytes lie, by SHA-256.
+        places: Where each part's bytes lie, by digest.
     """
     return StoredSet(
         project,
         tuple(
             StoredPart(
                 part.path.name, part.sha256, part.size, part.layout, part.rows,
-                places[part.sha256],
+                places[f"{_digest.PREFIX}{part.sha256}"],
             )
             for part in found.parts
         ),

@@ -23,7 +23,6 @@ from wanllmdb._catalog.documents.runs import branches
 from wanllmdb._catalog.remotes import Held
 from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._rowintake import Intake, Prepared, add
-from wanllmdb._rowmoves import prepare_move
 from wanllmdb._rowsets import RowSet
 from wanllmdb._segments import Moved
 from wanllmdb._sync import keys
@@ -39,6 +38,9 @@ from wanllmdb.errors import (
     WanllmdbError,
 )
 from wanllmdb.types import RunRecord, RunRef
+
+PAGE = 900
+"""Batches of one device that are listed before the next device is looked for."""
 
 TRIES = 5
 """How often a batch is begun anew because something here moved meanwhile."""
@@ -81,18 +83,19 @@ def pull(peer: Peer, choice: Choice, report: SyncReport) -> None:
 
 def devices(peer: Peer) -> list[str]:
     """Every device that ever told this remote something."""
-    found: list[str] = []
-    after = ""
-    while True:  # a page for each device, however many batches it has
-        listed = next(iter(peer.remote.iter_keys(keys.LOG, after)), None)
-        if listed is None:
-            return found
-        parsed = keys.parse_batch(listed.key)
-        if parsed is None:
-            after = listed.key
-            continue
-        found.append(parsed[0])
-        after = f"{keys.LOG}{parsed[0]}0"  # '0' sorts after '/'
+    found: dict[str, int] = {}
+    after, skipped = "", True
+    while skipped:
+        skipped = False
+        for listed in peer.remote.iter_keys(keys.LOG, after):
+            parsed = keys.parse_batch(listed.key)
+            if parsed is None:
+                continue
+            found[parsed[0]] = found.get(parsed[0], 0) + 1
+            if found[parsed[0]] >= PAGE:  # its other pages tell of no other device
+                after, skipped = f"{keys.LOG}{parsed[0]}0", True  # 0 sorts after /
+                break
+    return list(found)
 
 
 def _pull_some(peer: Peer, choice: Choice, report: SyncReport) -> None:
@@ -257,15 +260,10 @@ def _merge_once(
 
 def _branched(peer: Peer, chosen: Sequence[documents.Documents]) -> dict[str, RunRef]:
     """Streams that belong to a branch that lost: the run that they are part of here."""
-    reader = peer.store.catalog.reader
     found: dict[str, RunRef] = {}
     for document in chosen:
         if document["entity"] == "run":
-            name = ""
-            if "gone" not in document:
-                name = str(document["fields"]["run_id"]["v"])
-            for token, uid in branches(reader, document).items():
-                found[token] = RunRef(uid, name)
+            found |= branches(peer.store.catalog.reader, document)
     return found
 
 
@@ -311,6 +309,8 @@ def _split(
     to_uid: str,
 ) -> None:
     """Hand the streams of a branch that lost to the run that it is now."""
+    from wanllmdb._rowmoves import prepare_move
+
     pks = [runs.find_uid(connection, each) for each in (uid, to_uid)]
     assert pks[0] is not None
     assert pks[1] is not None

@@ -73,8 +73,7 @@ def push(peer: Peer, choice: Choice, report: SyncReport) -> None:
             return
         _refuse_second_writer(peer)
         _forget_condemned(peer)
-        found.documents = _with_bytes(peer, found, report)
-        sets = _rows_sent(peer, found, report)
+        sets = _sent(peer, found, report)
         _send(peer, choice, found, sets, report)
 
 
@@ -251,60 +250,66 @@ def _forget_condemned(peer: Peer) -> None:
 # Bytes
 
 
-def _with_bytes(
-    peer: Peer, found: _Outgoing, report: SyncReport
-) -> list[documents.Documents]:
-    """Bring the blobs of documents to the remote; those whose blobs are there then."""
-    store, reader = peer.store, peer.store.catalog.reader
-    wanted: set[str] = set()
-    needs: list[tuple[documents.Documents, set[str]]] = []
-    for document in found.documents:
-        try:
-            digests = blobs_of(store, document)
-        except IntegrityError as error:
-            report.failed.append(str(error))
-            continue
-        lacking = {
-            digest for digest in digests
-            if remotes.place_of(reader, peer.uid, digest) is None
-        }  # fmt: skip
-        needs.append((document, lacking))
-        wanted |= lacking
-    items = [
-        blob_item(digest, path.stat().st_size, path)
-        for digest in wanted
-        if (path := store.blobs.path_of(digest)).exists()
-    ]
+def _sent(peer: Peer, found: _Outgoing, report: SyncReport) -> list[StoredSet]:
+    """Bring blobs and rows to the remote; documents that lack blobs are left out.
+
+    Returns:
+        The sets of rows, with where they lie.
+    """
+    needs = list(_needs(peer, found.documents, report))
+    items = [*_blob_items(peer, needs), *_part_items(found)]
     with _progress.shown("uploading", sum(item.size for item in items)) as told:
-        done = upload(peer, items, report, told)
-    kept = []
+        places = upload(peer, items, report, told)
+    found.documents = []
     for document, lacking in needs:
-        missing = lacking - done.keys()
+        missing = lacking - places.keys()
         if missing:
             report.failed.append(
                 f"{document['entity']} {document['uid']} lacks the bytes of"
-                f" {len(missing)} blobs: {sorted(missing)[0]}"
+                f" {len(missing)} blobs: {min(missing)}"
             )
         else:
-            kept.append(document)
-    return kept
-
-
-def _rows_sent(peer: Peer, found: _Outgoing, report: SyncReport) -> list[StoredSet]:
-    items = {}
-    for project, each in found.sets:
-        for part in each.parts:
-            digest = f"sha256:{part.sha256}"
-            items[digest] = Item(
-                digest, part.size, keys.part(project, f"{part.sha256}.parquet"),
-                PACKED_PART, part.path,
-            )  # fmt: skip
-    with _progress.shown("uploading rows", sum(i.size for i in items.values())) as told:
-        places = upload(peer, items.values(), report, told)
+            found.documents.append(document)
     spans = [span for _, each in found.sets for span in each.ranges]
     report.rows_pushed += sum(span.rows - span.rows_before for span in spans)
-    by_name = {digest.removeprefix("sha256:"): p for digest, p in places.items()}
-    return [new_set(project, each, by_name) for project, each in found.sets]
+    return [new_set(project, each, places) for project, each in found.sets]
+
+
+def _needs(
+    peer: Peer, told: Iterable[documents.Documents], report: SyncReport
+) -> Iterator[tuple[documents.Documents, set[str]]]:
+    """Each document, and the blobs it needs that the remote lacks."""
+    reader = peer.store.catalog.reader
+    for document in told:
+        try:
+            digests = blobs_of(peer.store, document)
+        except IntegrityError as error:
+            report.failed.append(str(error))
+            continue
+        yield (
+            document,
+            {d for d in digests if remotes.place_of(reader, peer.uid, d) is None},
+        )
+
+
+def _blob_items(
+    peer: Peer, needs: Iterable[tuple[documents.Documents, set[str]]]
+) -> list[Item]:
+    blobs = peer.store.blobs
+    wanted = {digest for _, lacking in needs for digest in lacking}
+    return [
+        blob_item(digest, path.stat().st_size, path)
+        for digest in wanted
+        if (path := blobs.path_of(digest)).exists()
+    ]
+
+
+def _part_items(found: _Outgoing) -> Iterator[Item]:
+    for project, each in found.sets:
+        for part in each.parts:
+            key = keys.part(project, f"{part.sha256}.parquet")
+            digest = f"{_digest.PREFIX}{part.sha256}"
+            yield Item(digest, part.size, key, PACKED_PART, part.path)
 
 
 # Claims, and the batch

@@ -24,7 +24,7 @@ from wanllmdb._catalog.documents.merge import (
     Reader,
     short,
 )
-from wanllmdb.types import ALL_STEPS_SUPERSEDED, KeyStats, Kind, RunRecord
+from wanllmdb.types import ALL_STEPS_SUPERSEDED, KeyStats, Kind, RunRecord, RunRef
 
 _SAID = {
     "name": "name", "notes": "notes", "group": "run_group", "job_type": "job_type",
@@ -381,11 +381,11 @@ def _one_chain(
     return theirs, True
 
 
-def branches(connection: sqlite3.Connection, document: Documents) -> dict[str, str]:
+def branches(connection: sqlite3.Connection, document: Documents) -> dict[str, RunRef]:
     """Where the rows of a document's streams go that lost against what is here.
 
     Returns:
-        The uid of the run that each such stream is part of, by the stream.
+        The run that each such stream is part of, by the stream.
     """
     pk = run_rows.find_uid(connection, document["uid"])
     if pk is None or "gone" in document:
@@ -402,9 +402,9 @@ def branches(connection: sqlite3.Connection, document: Documents) -> dict[str, s
         return {}
     if _began(ours[place]) > _began(others[place]):
         return {}
-    uid = branch_uid(document["uid"], others[place])
-    first = others[place][0]
-    return {token: uid for token, epoch, *_ in document["streams"] if epoch >= first}
+    made = _branch(document, place)
+    ref = RunRef(made["uid"], made["fields"]["run_id"]["v"])
+    return {row[0]: ref for row in made["streams"]}
 
 
 def _parting(ours: Sequence[Sequence[Any]], others: Sequence[Sequence[Any]]) -> int:
