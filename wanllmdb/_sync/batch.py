@@ -142,13 +142,13 @@ def decode(data: bytes, device: str, seq: int) -> Batch:
     """
     try:
         raw = _json.loads(data)
-        if isinstance(raw, dict) and isinstance(raw.get("format"), int):
-            if raw["format"] > FORMAT:
-                raise NewerRemoteError(
-                    f"Batch {seq} of device {device} has format {raw['format']}; this"
-                    f" wanllmdb knows {FORMAT}.",
-                    hint="Upgrade wanllmdb: pip install -U wanllmdb",
-                )
+        version = raw.get("format") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise NewerRemoteError(
+                f"Batch {seq} of device {device} has format {version}; this wanllmdb"
+                f" knows {FORMAT}.",
+                hint="Upgrade wanllmdb: pip install -U wanllmdb",
+            )
         checked(raw, _BATCH)
         for document in raw["documents"]:
             _check_document(document)
@@ -165,9 +165,9 @@ def decode(data: bytes, device: str, seq: int) -> Batch:
 
 
 def _check_document(document: Mapping[str, Any]) -> None:
-    entity = document.get("entity")
+    entity = str(document.get("entity"))
     if entity not in DOCUMENTS:
-        raise ShapeError(f"there is no entity {str(entity)[:40]!r}")
+        raise ShapeError(f"there is no entity {entity[:40]!r}")
     gone = "gone" in document
     checked(document, DOCUMENTS["gone"] if gone else DOCUMENTS[entity])
 
@@ -197,11 +197,17 @@ def _set(raw: dict[str, Any]) -> StoredSet:
             raise ShapeError(f"{name} has two sizes")
         parts.append(StoredPart(name, sha256, size, layout, _natural(rows), place))
     ranges = []
-    for run, token, kind, epoch, writer, *numbers, digest in raw["ranges"]:
+    for run, token, kind, epoch, writer, first, end, before, rows, digest in raw[
+        "ranges"
+    ]:
         if not keys.is_device(run) or not re.match(r"[0-9a-f]{4,64}\Z", token):
             raise ShapeError("a range is of no stream")
-        numbers = [_natural(number) for number in numbers]
-        ranges.append(RowRange(run, token, Kind(kind), epoch, writer, *numbers, digest))
+        ranges.append(
+            RowRange(
+                run, token, Kind(kind), epoch, writer, _natural(first), _natural(end),
+                _natural(before), _natural(rows), digest,
+            )
+        )  # fmt: skip
     return StoredSet(raw["project"], tuple(parts), tuple(ranges))
 
 

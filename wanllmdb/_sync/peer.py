@@ -56,13 +56,13 @@ class Peer:
         if held is None:
             raise RemoteNotFoundError(
                 f"{self.remote.url} is no remote of wanllmdb any more.",
-                hint=f"`wanllmdb remote rm {self.record.name}` and `remote add` it anew.",
+                hint=f"`wanllmdb remote rm {self.record.name}`, and add it anew.",
                 remote=self.record.name,
             )
         if held != self.uid:
             raise IntegrityError(
                 f"{self.remote.url} is another remote than it was.",
-                hint=f"`wanllmdb remote rm {self.record.name}` and `remote add` it anew.",
+                hint=f"`wanllmdb remote rm {self.record.name}`, and add it anew.",
                 remote=self.record.name,
             )
 

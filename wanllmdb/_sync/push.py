@@ -83,9 +83,9 @@ def waiting(peer: Peer, choice: Choice) -> dict[str, int]:
     _, changed = _changed(peer)
     for entity, uid in changed:
         document = documents.read(_reader(peer, {}), entity, uid)
-        if document is not None and choice.takes(document):
-            if _is_new(peer, document):
-                counts[entity] = counts.get(entity, 0) + 1
+        chosen = document is not None and choice.takes(document)
+        if document is not None and chosen and _is_new(peer, document):
+            counts[entity] = counts.get(entity, 0) + 1
     return counts
 
 

@@ -40,22 +40,31 @@ def checked(value: Any, shape: Any, place: str = "it") -> None:
         for index, item in enumerate(value):
             checked(item, shape[0], f"{place}[{index}]")
     elif isinstance(shape, dict):
-        _expect(value, dict, place)
-        for key, item in value.items():
-            for of_key, of_value in shape.items():
-                checked(key, of_key, f"a key of {place}")
-                checked(item, of_value, f"{place}.{key[:40]}")
-    elif isinstance(shape, tuple) and None in shape:
-        if value is not None:
-            checked(value, shape[0], place)
+        _check_map(value, shape, place)
     elif isinstance(shape, tuple):
-        _expect(value, list, place)
-        if len(value) != len(shape):
-            raise ShapeError(f"{place} has {len(value)} items, not {len(shape)}")
-        for index, (item, each) in enumerate(zip(value, shape, strict=True)):
-            checked(item, each, f"{place}[{index}]")
+        _check_tuple(value, shape, place)
     else:
         _expect(value, shape, place)
+
+
+def _check_map(value: Any, shape: dict[Any, Any], place: str) -> None:
+    _expect(value, dict, place)
+    ((of_key, of_value),) = shape.items()
+    for key, item in value.items():
+        checked(key, of_key, f"a key of {place}")
+        checked(item, of_value, f"{place}.{key[:40]}")
+
+
+def _check_tuple(value: Any, shape: tuple[Any, ...], place: str) -> None:
+    if None in shape:  # a type or nothing
+        if value is not None:
+            checked(value, shape[0], place)
+        return
+    _expect(value, list, place)
+    if len(value) != len(shape):
+        raise ShapeError(f"{place} has {len(value)} items, not {len(shape)}")
+    for index, (item, each) in enumerate(zip(value, shape, strict=True)):
+        checked(item, each, f"{place}[{index}]")
 
 
 def _check_keys(value: Any, shape: Shape, place: str) -> None:

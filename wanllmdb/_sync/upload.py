@@ -7,7 +7,7 @@ and a repeated one does no harm. What is there for certain, is noted at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +67,21 @@ def upload(
         report: Counts what is written, and names what could not be read.
         told: Called with the bytes of what is done.
     """
-    small, large = [], []
-    for item in items:
-        (small if item.size < item.limit else large).append(item)
+    items = list(items)
+    large = [[item] for item in items if item.size >= item.limit]
+    packs = [*large, *_packs([item for item in items if item.size < item.limit])]
     done: dict[str, Place] = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        jobs: list[Callable[[], dict[str, Place]]] = [
-            *(lambda item=item: _alone(peer, item, report) for item in large),  # type: ignore[misc]
-            *(lambda pack=pack: _packed(peer, pack, report) for pack in _packs(small)),  # type: ignore[misc]
+        jobs = [
+            pool.submit(
+                _alone if pack[0].size >= pack[0].limit else _packed, peer, pack
+            )
+            for pack in packs
         ]
-        for places in pool.map(lambda job: job(), jobs):
+        for pack, job in zip(packs, jobs, strict=True):
+            places = job.result()
+            changed = [item.digest for item in pack if item.digest not in places]
+            report.failed += [f"the bytes of {d} have changed here" for d in changed]
             if not places:
                 continue
             with peer.store.catalog.transaction(durable=False) as connection:
@@ -89,10 +94,11 @@ def upload(
     return done
 
 
-def _alone(peer: Peer, item: Item, report: SyncReport) -> dict[str, Place]:
+def _alone(peer: Peer, pack: Sequence[Item]) -> dict[str, Place]:
+    (item,) = pack
     with item.path.open("rb") as source:
-        if "sha256:" + hashlib.file_digest(source, "sha256").hexdigest() != item.digest:
-            report.failed.append(f"the bytes of {item.digest} have changed here")
+        found = hashlib.file_digest(source, "sha256").hexdigest()
+        if f"{_digest.PREFIX}{found}" != item.digest:
             return {}
         source.seek(0)
         peer.remote.upload(item.key, source, item.size)
@@ -112,21 +118,16 @@ def _packs(items: Sequence[Item]) -> Iterator[list[Item]]:
         yield pack
 
 
-def _packed(
-    peer: Peer, pack: Sequence[Item], report: SyncReport
-) -> Mapping[str, Place]:
+def _packed(peer: Peer, pack: Sequence[Item]) -> dict[str, Place]:
     data = bytearray()
     spans: dict[str, tuple[int, int]] = {}
     for item in pack:
         found = item.path.read_bytes()
-        if _digest.of_bytes(found) != item.digest:
-            report.failed.append(f"the bytes of {item.digest} have changed here")
-            continue
-        spans[item.digest] = (len(data), len(found))
-        data += found
+        if _digest.of_bytes(found) == item.digest:
+            spans[item.digest] = (len(data), len(found))
+            data += found
     if not spans:
         return {}
-    name = hashlib.sha256(data).hexdigest()
-    key = keys.pack(name)
+    key = keys.pack(hashlib.sha256(data).hexdigest())
     peer.remote.put(key, bytes(data))
     return {digest: Place(key, *span) for digest, span in spans.items()}
