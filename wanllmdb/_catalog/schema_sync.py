@@ -54,11 +54,13 @@ CREATE TABLE sync_deferred (
 ) STRICT, WITHOUT ROWID;
 
 -- What a remote was last told, or told us, of a thing: the digest of its document.
+-- `change_id`: the change by which it came to be so here; it is no news there.
 CREATE TABLE sync_document (
-    remote TEXT NOT NULL,
-    entity TEXT NOT NULL,
-    uid    TEXT NOT NULL,
-    digest TEXT NOT NULL,
+    remote    TEXT NOT NULL,
+    entity    TEXT NOT NULL,
+    uid       TEXT NOT NULL,
+    digest    TEXT NOT NULL,
+    change_id INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT sync_document_once PRIMARY KEY (remote, entity, uid)
 ) STRICT, WITHOUT ROWID;
 

@@ -123,10 +123,8 @@ def _gathered(
 def _changed(peer: Peer) -> tuple[int, list[tuple[str, str]]]:
     """Up to where changes were looked at, and what changed, in the order of merging."""
     reader = peer.store.catalog.reader
-    after = remotes.state(reader, peer.uid).change_id
-    rows = remotes.changes(reader, after)
-    upto = rows[-1][0] if rows else after
-    found = {(entity, uid): None for _, entity, uid in rows}
+    upto, rows = remotes.news(reader, peer.uid)
+    found = dict.fromkeys(rows)
     for record in runs.running(reader):  # their rows grow without a word
         found.setdefault(("run", record.uid))
     found |= {("model_aliases", uid): None for e, uid in found if e == "model"}
