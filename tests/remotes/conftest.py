@@ -10,15 +10,13 @@ import servers
 MARKERS = ("moto", "rclone", "radosgw")
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m looks at marks, and xdist at groups
+@pytest.hookimpl(tryfirst=True)  # before -m looks at marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who asks for a server is marked by its name; one worker has all of Ceph's."""
+    """Who asks for a server is marked by its name."""
     for item in items:
         for name in MARKERS:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(name)
-        if item.get_closest_marker("radosgw"):
-            item.add_marker(pytest.mark.xdist_group("radosgw"))
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +37,8 @@ def started(
     kind: type[servers.Server], folders: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:
     """A server in a folder of its own, from its start to its end."""
-    with servers.sockets():
-        server = kind(folders.mktemp(kind.__name__)).__enter__()
-    try:
+    with kind(folders.mktemp(kind.__name__)) as server:
         yield server
-    finally:
-        server.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
