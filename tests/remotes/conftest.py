@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import servers
@@ -48,12 +49,6 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
 
 
 @pytest.fixture(scope="session")
-def moto_url(moto: servers.Server) -> str:
-    """The endpoint of moto."""
-    return moto.url
-
-
-@pytest.fixture(scope="session")
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     """rclone: files in a folder, with authentication and no exclusive create."""
     yield from started(servers.Rclone, tmp_path_factory)
@@ -63,3 +58,34 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Cluster]:
     """Ceph's radosgw. A test that kills daemons starts them again."""
     yield from started(servers.Cluster, tmp_path_factory)
+
+
+@pytest.fixture
+def sign_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[servers.Server], str]:
+    """Put a server's credentials, and no others, where wanllmdb finds them.
+
+    Returns the server's endpoint.
+    """
+
+    def signed_in(server: servers.Server) -> str:
+        for name in list(os.environ):
+            if name.startswith("AWS_"):
+                monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        return server.url
+
+    return signed_in
+
+
+@pytest.fixture
+def moto_url(moto: servers.Server, sign_in: Callable[[servers.Server], str]) -> str:
+    """The endpoint of moto; credentials for it are in the environment."""
+    return sign_in(moto)
+
+
+@pytest.fixture
+def moto_bucket(moto: servers.Server) -> str:
+    """The name of an empty bucket of moto."""
+    return moto.bucket()

@@ -144,6 +144,18 @@ def test_no_daemon_outlives_a_killed_test_process(request, tmp_path, name):
     assert [pid for pid in pids if runs(pid)] == []
 
 
+@pytest.mark.parametrize("name", [MOTO, RCLONE, RADOSGW])
+def test_credentials_come_from_the_environment(request, monkeypatch, sign_in, name):
+    """As a user's are: those of the server, whatever was there before."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "another's")
+    monkeypatch.setenv("AWS_PROFILE", "absent")
+    server = request.getfixturevalue(name)
+    url, key = sign_in(server), f"{server.bucket()}/key"
+    system = server.system(key=None, secret=None, client_kwargs={"endpoint_url": url})
+    system.pipe_file(key, b"1")
+    assert server.system().cat_file(key) == b"1"
+
+
 def runs(pid: int) -> bool:
     """Whether a process runs; a zombie, which nobody has waited for, does not."""
     try:
