@@ -98,9 +98,10 @@ class S3Remote(FsspecRemote):
     def _call(self, method: str, **parameters: Any) -> Any:
         return self.fs.call_s3(method, Bucket=self._bucket, **parameters)
 
-    def _start(self, work: Any) -> Future[Any]:
+    def _start(self, work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
         """Have fsspec's thread do some work, while this one goes on."""
-        return asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+        loop = self.fs.loop
+        return asyncio.run_coroutine_threadsafe(work(*args, **named), loop)
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
@@ -113,7 +114,7 @@ class S3Remote(FsspecRemote):
             return self.get(key, first, size)[:0]
         name = self._name(key)
         with translated(self.url, f"read {key!r}", key):
-            data, _ = self._start(self._read(name, first, size)).result()
+            data, _ = self._start(self._read, name, first, size).result()
         return bytes(data)
 
     async def _read(self, name: str, first: int, size: int | None) -> tuple[bytes, int]:
@@ -149,14 +150,14 @@ class S3Remote(FsspecRemote):
             if not ask:
                 self.get(key, first, 0)
                 return 0
-            data, total = self._start(self._read(name, first, ask)).result()
+            data, total = self._start(self._read, name, first, ask).result()
         sink.write(data)
         done = len(data)
         end = total if size is None else min(total, first + size)
 
         def read(start: int) -> Future[Any]:
             want = min(BLOCK, end - start)
-            return self._start(self._read(name, start, want))
+            return self._start(self._read, name, start, want)
 
         starts = range(first + done, end, BLOCK)
         with _Ahead(read, starts) as ahead:
@@ -223,10 +224,8 @@ class S3Remote(FsspecRemote):
             data = read_exactly(source, min(block, size - first))
             with translated(self.url, doing):
                 return self._start(
-                    self.fs._call_s3(
-                        "upload_part", Bucket=self._bucket, Key=name, UploadId=opened,
-                        PartNumber=first // block + 1, Body=data,
-                    )
+                    self.fs._call_s3, "upload_part", Bucket=self._bucket, Key=name,
+                    UploadId=opened, PartNumber=first // block + 1, Body=data,
                 )  # fmt: skip
 
         parts = []
