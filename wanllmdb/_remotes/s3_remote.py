@@ -86,13 +86,7 @@ class S3Remote(FsspecRemote):
         fs.retries = 1
         with translated(self.url, "open the remote"):
             client = fs.connect()
-        put = client.meta.service_model.operation_model("PutObject")
-        if "IfNoneMatch" not in put.input_shape.members:  # s3fs would leave it out
-            raise MissingExtraError(
-                "The installed botocore is too old for exclusive create.",
-                hint="Install a newer one with: pip install -U 'wanllmdb[s3]'",
-                module="botocore", extra="s3",
-            )  # fmt: skip
+        refuse_old(client.meta.service_model)
         return fs
 
     def _call(self, method: str, **parameters: Any) -> Any:
@@ -300,6 +294,23 @@ class S3Remote(FsspecRemote):
         opened, self._opened = self._opened, None
         if opened is not None and opened[0] == os.getpid():
             opened[1].close_session(opened[1].loop, opened[1]._s3creator)
+
+
+def refuse_old(service: Any) -> None:
+    """Refuse a botocore that has no exclusive create: s3fs would leave it out.
+
+    Args:
+        service: Botocore's model of S3.
+
+    Raises:
+        MissingExtraError: it is too old.
+    """
+    if "IfNoneMatch" not in service.operation_model("PutObject").input_shape.members:
+        raise MissingExtraError(
+            "The installed botocore is too old for exclusive create.",
+            hint="Install a newer one with: pip install -U 'wanllmdb[s3]'",
+            module="botocore", extra="s3",
+        )  # fmt: skip
 
 
 class _Answer(Exception):  # noqa: N818
