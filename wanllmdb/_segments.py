@@ -15,7 +15,14 @@ from zlib import crc32
 
 from wanllmdb._catalog import sealed
 from wanllmdb._catalog.connection import Database
-from wanllmdb._catalog.sealed import InlineKey, PartRows, Sealed, Watermark
+from wanllmdb._catalog.sealed import (
+    InlineKey,
+    PartFacts,
+    PartRows,
+    RunShare,
+    Sealed,
+    Watermark,
+)
 from wanllmdb._metrics import decode, segment
 from wanllmdb._metrics.decode import Segment
 from wanllmdb.errors import CorruptPartError
@@ -117,6 +124,22 @@ class View:
         if pk not in self._seen:
             self._seen[pk] = sealed.read(self._source.catalog.reader, pk)
         return self._seen[pk]
+
+    def of(self, known: Mapping[int, Sealed]) -> View:
+        """Another view, of no more than what is said to be sealed."""
+        return View(self._source, known)
+
+    def files(self, parts: Iterable[int]) -> list[PartFacts]:
+        """Facts of parts that are there."""
+        return sealed.facts_of(self._source.catalog.reader, parts)
+
+    def shares(self, part: int) -> list[RunShare]:
+        """What a part holds of which runs."""
+        return sealed.shares_of(self._source.catalog.reader, part)
+
+    def path(self, part: PartRows) -> Path:
+        """Where a part lies."""
+        return self._source.parts / part.path
 
     def holds(self) -> bool:
         """Whether nothing was moved since."""
