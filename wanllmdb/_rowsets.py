@@ -295,8 +295,10 @@ class _Whole:
         """The sets that are there already, linked into a directory."""
         for group in self._groups():
             shares = {part: self._view.shares(part) for part in group}
-            owners = {share.run for held in shares.values() for share in held}
-            if owners <= self._runs.keys() and not any(map(self._is_inline, owners)):
+            owners = dict.fromkeys(s.run for held in shares.values() for s in held)
+            if owners.keys() <= self._runs.keys() and not any(
+                map(self._is_inline, owners)
+            ):
                 self.taken |= group
                 ranges = [found for pk in owners for found in self._ranges(pk, group)]
                 files = self._linked(group, next(iter(owners)), target)

@@ -30,6 +30,7 @@ from wanllmdb.types import Kind, StreamIdentity
 
 if TYPE_CHECKING:
     from wanllmdb._metrics.columns import Cells, ColumnRows, Ints
+    from wanllmdb._metrics.parts import Reader
 
     Blocks = list[tuple[StreamIdentity, ColumnRows]]
     Late = list[tuple[str, Cells, Ints]]
@@ -116,6 +117,7 @@ class View:
     ) -> None:
         self._source = source
         self._seen: dict[int, Sealed] = dict(known or {})
+        self._reader: Reader | None = None
         self._blocks: dict[tuple[int, int, tuple[str, ...] | None], Blocks] = {}
         self._late: dict[tuple[int, int, tuple[str, ...] | None], Late] = {}
 
@@ -127,7 +129,16 @@ class View:
 
     def of(self, known: Mapping[int, Sealed]) -> View:
         """Another view, of no more than what is said to be sealed."""
-        return View(self._source, known)
+        view = View(self._source, known)
+        view._reader = self._shared_reader()
+        return view
+
+    def _shared_reader(self) -> Reader:
+        from wanllmdb._metrics.parts import Reader
+
+        if self._reader is None:
+            self._reader = Reader()
+        return self._reader
 
     def files(self, parts: Iterable[int]) -> list[PartFacts]:
         """Facts of parts that are there."""
@@ -277,8 +288,9 @@ class View:
             if held + part.rows > CACHED_ROWS:
                 self._blocks.clear()
             self._blocks[place] = files.wide_rows(
-                self._source.parts / part.path, part.row_first, part.rows, keys
-            )
+                self._source.parts / part.path, part.row_first, part.rows, keys,
+                self._shared_reader(),
+            )  # fmt: skip
         return self._blocks[place]
 
     def _late_cells(
