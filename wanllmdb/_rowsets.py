@@ -349,7 +349,7 @@ class _Whole:
             if end > first:
                 yield RowRange(
                     *place, mark.identity.epoch, mark.identity.writer, first, end,
-                    before, digest.hex(),
+                    before, rows, digest.hex(),
                 )  # fmt: skip
 
     def _linked(self, group: set[int], pk: int, target: Path) -> Iterator[PartFile]:
