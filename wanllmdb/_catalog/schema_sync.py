@@ -112,6 +112,17 @@ CREATE TABLE conflict (
     CONSTRAINT conflict_once UNIQUE (kind, uid, mine, theirs)
 ) STRICT;
 
+-- Lineage to runs that are not here: `direction` as in table edge, or ``made`` of the
+-- run that made the version.
+CREATE TABLE sync_edge (
+    version   TEXT NOT NULL,
+    run       TEXT NOT NULL,
+    direction TEXT NOT NULL,
+    at_us     INTEGER NOT NULL,
+    CONSTRAINT sync_edge_once PRIMARY KEY (version, run, direction)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sync_edge_by_run ON sync_edge (run);
+
 -- What was removed for good: it does not come back from a remote.
 CREATE TABLE gone (
     entity TEXT NOT NULL,
