@@ -298,6 +298,37 @@ def retire_parts(connection: sqlite3.Connection, parts: Iterable[int]) -> None:
             connection.execute("DELETE FROM part WHERE id = ?", (part,))
 
 
+def drop_shares(connection: sqlite3.Connection, pk: int) -> None:
+    """Forget what parts hold of a run; `retire_empty` finds those of nobody."""
+    connection.execute("DELETE FROM part_run WHERE run_id = ?", (pk,))
+
+
+def move_streams(
+    connection: sqlite3.Connection, pk: int, tokens: Iterable[str], to: int
+) -> None:
+    """Hand streams of a run, and what the Catalog holds of them, to another one.
+
+    The run keeps a watermark of no rows: its log may be on the disk for some time yet,
+    and must not be read as if it were not sealed.
+    """
+    for token in tokens:
+        connection.execute(
+            "INSERT INTO watermark SELECT ?, token, kind, epoch, writer, seq, bytes,"
+            " rows FROM watermark WHERE run_id = ? AND token = ?",
+            (to, pk, token),
+        )
+        connection.execute(
+            "UPDATE watermark SET rows = 0 WHERE run_id = ? AND token = ?", (pk, token)
+        )
+        for table in ("stream", "inline_log"):
+            connection.execute(
+                f"UPDATE {table} SET run_id = ? WHERE run_id = ? AND token = ?",
+                (to, pk, token),
+            )
+    for run in (pk, to):  # neither has the rows that it had
+        connection.execute("UPDATE inline_log SET plain = 0 WHERE run_id = ?", (run,))
+
+
 def retire_empty(connection: sqlite3.Connection) -> None:
     """Give up parts of which no run is left."""
     rows = connection.execute(
