@@ -161,7 +161,6 @@ def apply(
     sealed.move_streams(connection, record.pk, tokens, to.pk)
     project = projects.name_of(connection, prepared.project)
     for part, new in prepared.kept:
-        sealed.add_part(connection, project, new)
-        sealed.retire_parts(connection, [part])
+        sealed.swap_part(connection, part, new)
     add_parts(connection, project, prepared, {record.uid: record.pk, to.uid: to.pk})
     sealed.retire_empty(connection)

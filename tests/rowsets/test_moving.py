@@ -69,8 +69,8 @@ def test_streams_that_are_moved_are_there_once(bench, exchange, form):
     with wanllmdb.Api(store) as api:
         rows = {id: len([*api.run(f"p/{id}").scan_history()]) for id in "ab"}
         found = api.query(
-            "SELECT run, epoch, count(*) FROM metrics_all WHERE key = 'loss' GROUP BY run, epoch"
-            " ORDER BY ALL"
+            "SELECT run, epoch, count(*) FROM metrics_all WHERE key = 'loss'"
+            " GROUP BY run, epoch ORDER BY ALL"
         ).fetchall()
     assert rows["a"] == 30
     assert found == [("a", 1, 20), ("b", 1, 20), ("b", 2, 20), ("c", 1, 20)]

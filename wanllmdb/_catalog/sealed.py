@@ -298,6 +298,27 @@ def retire_parts(connection: sqlite3.Connection, parts: Iterable[int]) -> None:
             connection.execute("DELETE FROM part WHERE id = ?", (part,))
 
 
+def swap_part(connection: sqlite3.Connection, part: int, new: NewPart) -> None:
+    """Put another file in a part's place, of the runs that it holds still.
+
+    It keeps its number: by that, a run's parts are in the order of its rows.
+    """
+    place = connection.execute(
+        "SELECT 'parts/' || project.uid || '/' || part.name FROM part"
+        " JOIN project ON project.id = part.project_id WHERE part.id = ?",
+        (part,),
+    ).fetchone()[0]
+    retire(connection, place, "part")
+    connection.execute(
+        "UPDATE part SET name = ?, rows = ?, bytes = ?, digest = ? WHERE id = ?",
+        (new.name, new.rows, new.bytes, new.digest, part),
+    )
+    connection.executemany(
+        "UPDATE part_run SET row_first = ? WHERE run_id = ? AND part_id = ?",
+        [(share.row_first, share.run, part) for share in new.shares],
+    )
+
+
 def drop_shares(connection: sqlite3.Connection, pk: int) -> None:
     """Forget what parts hold of a run; `retire_empty` finds those of nobody."""
     connection.execute("DELETE FROM part_run WHERE run_id = ?", (pk,))
