@@ -21,9 +21,8 @@ def _moto_server():
     """The URL of a server that keeps its buckets in memory, and checks no secret."""
     pytest.importorskip("moto")
     pytest.importorskip("s3fs")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # and no longer: others ask for none
         patch.setenv("ALLOW_TEST_SOCKETS", "1")
-        patch.delenv("PYTHONPATH", raising=False)
         port = free_port()
         server = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1",
@@ -32,10 +31,12 @@ def _moto_server():
         )  # fmt: skip
         try:
             wait_for(port, server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
+        except BaseException:
             server.kill()
-            server.wait()
+            raise
+    yield f"http://127.0.0.1:{port}"
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture
