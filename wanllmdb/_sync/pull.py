@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _progress
+from wanllmdb import _progress, _rowmove
 from wanllmdb._catalog import documents, registers, remotes, runs
 from wanllmdb._catalog.documents import aliases
-from wanllmdb._catalog.documents.runs import branches
+from wanllmdb._catalog.documents.runs import branches, losing
 from wanllmdb._catalog.remotes import Held
 from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._rowintake import Intake, Prepared, add
@@ -230,10 +230,12 @@ def _merge_once(
             held.enter_context(intake.check(stored.project, found, branches=moved))
             for stored, found in sets
         ]
-        splits: list[Any] = []
+        moves = _prepared_moves(peer, intake, chosen, held)
 
         def split(record: RunRecord, tokens: set[str], to: RunRecord) -> None:
-            splits.append((record.uid, tokens, to.uid))
+            if tokens != moves.get(record.uid, (set(),))[0]:
+                raise Moved  # it was gone on with since
+            _rowmove.apply(connection, moves[record.uid][1], record, tokens, to)
 
         with store.catalog.transaction(durable=True) as connection:
             with registers.merging(connection):
@@ -243,8 +245,6 @@ def _merge_once(
                 )  # fmt: skip
                 _, pending = remotes.news(connection, peer.uid)
                 waits = _merge_documents(context, batch, chosen, choice)
-                for record_uid, tokens, to_uid in splits:
-                    _split(held, peer, connection, record_uid, tokens, to_uid)
                 for each in prepared:
                     _add(connection, each)
             _note(connection, peer, batch, chosen, choice, waits, notices)
@@ -267,6 +267,28 @@ def _branched(peer: Peer, chosen: Sequence[documents.Documents]) -> dict[str, Ru
     for document in chosen:
         if document["entity"] == "run":
             found |= branches(peer.store.catalog.reader, document)
+    return found
+
+
+def _prepared_moves(
+    peer: Peer,
+    intake: Intake,
+    chosen: Sequence[documents.Documents],
+    held: ExitStack,
+) -> dict[str, tuple[set[str], Prepared]]:
+    """The rows of what loses here, written anew as the run's that it becomes."""
+    reader = peer.store.catalog.reader
+    found = {}
+    for document in chosen:
+        lost = losing(reader, document) if document["entity"] == "run" else None
+        if lost is not None:
+            pk, tokens, ref = lost
+            record = runs.read(reader, pk)
+            if peer.store.liveness.is_live(record):
+                continue  # it waits until that is over
+            peer.store.compactor.seal(record)
+            move = _rowmove.prepare(intake, record, tokens, ref)
+            found[record.uid] = (tokens, held.enter_context(move))
     return found
 
 
@@ -301,25 +323,6 @@ def _add(connection: Any, prepared: Prepared) -> None:
         # Removed for good here, or not merged: its rows are not taken over.
         return
     add(connection, prepared, {uid: pk for uid, pk in found.items() if pk is not None})
-
-
-def _split(
-    held: ExitStack,
-    peer: Peer,
-    connection: Any,
-    uid: str,
-    tokens: set[str],
-    to_uid: str,
-) -> None:
-    """Hand the streams of a branch that lost to the run that it is now."""
-    from wanllmdb._rowmoves import prepare_move
-
-    pks = [runs.find_uid(connection, each) for each in (uid, to_uid)]
-    assert pks[0] is not None
-    assert pks[1] is not None
-    record, to = (runs.read(connection, pk) for pk in pks if pk is not None)
-    move = held.enter_context(prepare_move(peer.store, record, tokens, to))
-    move.apply(connection)
 
 
 def _note(
