@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wanllmdb import _progress, _rowmove
 from wanllmdb._catalog import documents, registers, remotes, runs
@@ -223,19 +223,23 @@ def _merge_once(
 ) -> None:
     store = peer.store
     intake = Intake(store.path, store.catalog, store.logs, store.sweeper)
-    moved = _branched(peer, chosen)
+    branched = _branched(peer, chosen)
     notices: list[str] = []
     with ExitStack() as held:
+        moves = _prepared_moves(peer, intake, chosen, held)
+        moving = {move.to.uid: move.pk for move in moves.values()}
         prepared = [
-            held.enter_context(intake.check(stored.project, found, branches=moved))
+            held.enter_context(
+                intake.check(stored.project, found, branches=branched, moving=moving)
+            )
             for stored, found in sets
         ]
-        moves = _prepared_moves(peer, intake, chosen, held)
 
         def split(record: RunRecord, tokens: set[str], to: RunRecord) -> None:
-            if tokens != moves.get(record.uid, (set(),))[0]:
+            move = moves.get(record.uid)
+            if move is None or tokens != move.tokens:
                 raise Moved  # it was gone on with since
-            _rowmove.apply(connection, moves[record.uid][1], record, tokens, to)
+            _rowmove.apply(connection, move.prepared, record, tokens, to)
 
         with store.catalog.transaction(durable=True) as connection:
             with registers.merging(connection):
@@ -270,12 +274,21 @@ def _branched(peer: Peer, chosen: Sequence[documents.Documents]) -> dict[str, Ru
     return found
 
 
+class _Move(NamedTuple):
+    """Streams of a run here that become another's, with their rows written anew."""
+
+    pk: int
+    tokens: set[str]
+    to: RunRef
+    prepared: Prepared
+
+
 def _prepared_moves(
     peer: Peer,
     intake: Intake,
     chosen: Sequence[documents.Documents],
     held: ExitStack,
-) -> dict[str, tuple[set[str], Prepared]]:
+) -> dict[str, _Move]:
     """The rows of what loses here, written anew as the run's that it becomes."""
     reader = peer.store.catalog.reader
     found = {}
@@ -288,7 +301,7 @@ def _prepared_moves(
                 continue  # it waits until that is over
             peer.store.compactor.seal(record)
             move = _rowmove.prepare(intake, record, tokens, ref)
-            found[record.uid] = (tokens, held.enter_context(move))
+            found[record.uid] = _Move(pk, tokens, ref, held.enter_context(move))
     return found
 
 
@@ -300,8 +313,7 @@ def _merge_documents(
 ) -> list[str]:
     """Merge what a batch tells; what could not be, a line each."""
     waits = []
-    order = {entity: place for place, entity in enumerate(documents.ENTITIES)}
-    for document in sorted(chosen, key=lambda each: order[each["entity"]]):
+    for document in documents.in_order(chosen):
         try:
             documents.merge(context, document)
         except documents.Deferred as error:
