@@ -99,6 +99,26 @@ class HasAliases(ABC):
         self._follow(store, _versions.read_again(store, self._committed()))
         return number
 
+    def resolve_alias(self, alias: str, take: str) -> int | None:
+        """Settle an alias that two laptops moved; durable, told by the next sync.
+
+        Args:
+            alias: Its name.
+            take: ``mine``: what it named here; ``theirs``: what the remote says.
+
+        Returns:
+            The number of the version that it names then; None for none.
+
+        Raises:
+            InvalidInputError: it has no such conflict, or `take` is neither.
+        """
+        if self._is_nowhere:
+            return None
+        store, record = self._place(), self._committed()
+        number = _resolving.resolve_alias(store, record, alias, take)
+        self._follow(store, _versions.read_again(store, record))
+        return number
+
     def protect_alias(self, alias: str, *, on: bool = True) -> None:
         """Let an alias be moved and removed by force only; ``on=False`` lifts that.
 
