@@ -407,6 +407,8 @@ def _refuse_doubles(found: RowRange, stretch: Stretch) -> None:
             at = block.ordinals if cells.rows is None else block.ordinals[cells.rows]
             held.setdefault(cells.key, []).append(at)
     for ordinals in held.values():
+        if len(ordinals) == 1:
+            continue
         whole = np.concatenate(ordinals)
         if len(np.unique(whole)) < len(whole):
             raise refusal(_named(found), "a row has two values of one key")

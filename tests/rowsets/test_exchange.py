@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -138,6 +137,8 @@ def test_a_part_whose_rows_have_another_id_here_is_written_anew(bench, exchange)
     target = exchange.emptied(bench.store)
     (uid,) = {found.run for one in sent for found in one.ranges}
     exchange.take(target, sent, ids={uid: "renamed"})
+    import pyarrow.parquet as pq
+
     (path,) = (target / "parts").rglob("*.parquet")
     assert set(pq.read_table(path)["_run"].to_pylist()) == {"renamed"}
 

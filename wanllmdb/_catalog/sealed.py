@@ -429,6 +429,20 @@ def mergeable(
     return facts, shares
 
 
+def facts_of(connection: sqlite3.Connection, parts: Iterable[int]) -> list[PartFacts]:
+    """Facts of parts; one that is gone is left out."""
+    found = []
+    for part in parts:
+        row = connection.execute(
+            "SELECT id, name, layout, bytes, rows, digest, merged FROM part"
+            " WHERE id = ?",
+            (part,),
+        ).fetchone()
+        if row is not None:
+            found.append(PartFacts(*[*row[:6], bool(row[6])]))
+    return found
+
+
 def shares_of(connection: sqlite3.Connection, part: int) -> list[RunShare]:
     """What a part holds of which runs, in the order of its rows."""
     found = connection.execute(
