@@ -42,7 +42,7 @@ def attach(store: Store, settings: Settings | None = None) -> None:
             raise MissingBlobError(
                 f"The blob {min(digests)} is at the remote {names[0]}, and fetching is"
                 " switched off.",
-                hint="`wanllmdb pull --full` brings all; WANLLMDB_FETCH=1 what is used.",
+                hint="`wanllmdb pull --full` brings all; fetch=1, what is used.",
                 digest=min(digests),
             )
         from wanllmdb._sync.fetch import fetch_blobs
@@ -96,7 +96,8 @@ def find(
         except ArtifactNotFoundError:
             raise _added(error, "Nor has the remote one.") from None
         except RemoteError as fault:
-            raise _added(error, f"The remote cannot be asked: {fault}") from fault
+            said = f"The remote cannot be asked: {fault}"
+            raise _added(error, said) from fault
         return _artifacts.find(store, path, project, type)
 
 
@@ -111,16 +112,15 @@ def _pull(store: Store, remote: str | None, project: str, artifact: str) -> None
     """Pull one artifact, where the remote has one of the name."""
     from wanllmdb import _sync
     from wanllmdb._sync import finding, peer
+    from wanllmdb._sync.choice import Choice
 
     record = peer.choose(store, remote)
     there = finding.index(peer.Peer(store, record))
     uids = finding.artifacts(there, artifact, project, record.name)
-    choice = _sync.Choice(artifacts=frozenset(uids))
+    choice = Choice(artifacts=frozenset(uids))
     _sync.sync(store, record, choice, direction="pull")
 
 
 def _added(error: NotFoundError, sentence: str) -> NotFoundError:
     """The same error, with one sentence more."""
-    return type(error)(
-        f"{error.message} {sentence}", hint=error.hint, **error.identity
-    )
+    return type(error)(f"{error.message} {sentence}", hint=error.hint, **error.identity)

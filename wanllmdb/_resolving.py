@@ -92,9 +92,7 @@ def settle(store: Store, record: RunRecord) -> None:
             remotes.resolve_conflicts(connection, kind, record.uid) for kind in _KINDS
         )
         if count:
-            events.record(
-                connection, "resolve", "run", record.uid, after=record.run_id
-            )
+            events.record(connection, "resolve", "run", record.uid, after=record.run_id)
 
 
 @operation("give run an id")

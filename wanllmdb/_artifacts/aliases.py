@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from wanllmdb import _names, _versions
+from wanllmdb import _names, _resolving, _versions
 from wanllmdb._catalog import aliases
 from wanllmdb._store import Store
 from wanllmdb.types import Event, VersionRecord

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wanllmdb import _clock, _json, _names
-from wanllmdb._catalog import events, filters, projects
+from wanllmdb._catalog import events, filters, projects, remotes
 from wanllmdb.errors import (
     AmbiguousNameError,
     ConflictError,

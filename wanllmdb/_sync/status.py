@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +10,11 @@ from wanllmdb._catalog import events, remotes, runs
 from wanllmdb._catalog.remotes import Conflict
 from wanllmdb._reach import Use
 from wanllmdb._store import Store
-from wanllmdb._sync import keys, push
+from wanllmdb._sync import keys
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.pull import devices
+from wanllmdb._sync.push import waiting as to_push
 from wanllmdb.types import Kind, RemoteRecord
 
 
@@ -47,7 +47,7 @@ def waiting(peer: Peer, choice: Choice, direction: str) -> list[dict[str, Any]]:
                 what = f"batches of device {device}"
                 rows.append({"what": what, "count": unread, "direction": "pull"})
     if direction != "pull":
-        counts = push.waiting(peer, choice)
+        counts = to_push(peer, choice)
         rows += [
             {"what": entity, "count": count, "direction": "push"}
             for entity, count in counts.items()
@@ -67,7 +67,7 @@ def _of_remote(store: Store, record: RemoteRecord) -> dict[str, Any]:
     return {
         "remote": record.name, "url": record.url,
         "last_synced": _clock.iso(state.synced_us), "failed": state.failed,
-        "waiting": push.waiting(Peer(store, record), Choice()),
+        "waiting": to_push(Peer(store, record), Choice()),
         "rows": _rows(store, record.uid),
         "blobs": _blobs(store, record.uid),
         "deferred": [
@@ -93,7 +93,7 @@ def _rows(store: Store, remote: str) -> dict[str, int]:
 
 
 def _blobs(store: Store, remote: str) -> dict[str, int]:
-    """Blobs that are needed: how many are only here, only there, in both, in neither."""
+    """Blobs that are needed: only here, only there, in both, in neither."""
     reader = store.catalog.reader
     needed = {
         use.digest
@@ -115,11 +115,13 @@ def lines(found: Mapping[str, Any], plurals: Mapping[str, str]) -> list[str]:
             f"  last synced: {synced or 'never'}"]  # fmt: skip
     if found["failed"]:
         text.append(f"  failed: {found['failed']}")
-    counts = [f"{count} {plurals[entity]}" for entity, count in found["waiting"].items()]
+    counts = [
+        f"{count} {plurals[entity]}" for entity, count in found["waiting"].items()
+    ]
     text.append(f"  waiting: {', '.join(counts) or 'nothing'}")
     rows, blobs = found["rows"], found["blobs"]
     text += [
-        f"  metric rows: {rows['here']} here, {rows['at_remote']} of them at the remote",
+        f"  metric rows: {rows['here']} here, {rows['at_remote']} of them there",
         f"  blobs: {blobs['both']} in both, {blobs['here']} only here,"
         f" {blobs['at_remote']} only at the remote",
     ]
@@ -132,7 +134,7 @@ def lines(found: Mapping[str, Any], plurals: Mapping[str, str]) -> list[str]:
     return text
 
 
-def told(connection: sqlite3.Connection, conflict: Conflict) -> str:
+def told(connection: Any, conflict: Conflict) -> str:
     """A conflict as it was told when it was found, with what resolves it."""
     for event in reversed(events.read(connection, conflict.entity, conflict.uid)):
         sides = (event.before, event.after)

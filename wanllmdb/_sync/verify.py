@@ -8,9 +8,9 @@ from wanllmdb import _upkeep
 from wanllmdb._catalog import documents, remotes, runs, streams
 from wanllmdb._rowsets import RowRange, digest_of
 from wanllmdb._store import Store
-from wanllmdb._sync import push
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.pull import devices, read_batch
+from wanllmdb._sync.push import digest_of as document_digest
 from wanllmdb.errors import WanllmdbError
 
 
@@ -78,13 +78,14 @@ def _document_problems(peer: Peer) -> Iterator[str]:
         reader, store.data, peer.uid,
         lambda uid: remotes.rows_held(reader, peer.uid, uid),
     )  # fmt: skip
-    for _, entity, uid in remotes.changes(reader, 0):
+    for entity, uid in remotes.things(reader):
         if entity not in documents.ENTITIES or _is_live(store, entity, uid):
             continue
         document = documents.read(context, entity, uid)
         if document is None:
             continue
-        if remotes.digest_of(reader, peer.uid, entity, uid) != push.digest_of(document):
+        known = remotes.digest_of(reader, peer.uid, entity, uid)
+        if known != document_digest(document):
             yield f"{entity} {uid}: what is said of it here is not what the remote has"
 
 

@@ -22,8 +22,8 @@ _LISTED = (
 )  # fmt: skip
 
 SINGLE_WRITER = (
-    "its server does not create objects exclusively, so that two writers could overwrite"
-    " each other: one device may push there, any number may pull"
+    "its server does not create objects exclusively, so that two writers could"
+    " overwrite each other: one device may push there, any number may pull"
 )
 
 

@@ -83,7 +83,9 @@ class _Wanted:
         self, api: Api, path: str, record: RemoteRecord,
         elsewhere: Callable[[NotFoundError], finding.Index],
     ) -> str:  # fmt: skip
-        whole = path if self.project is None or "/" in path else f"{self.project}/{path}"
+        whole = (
+            path if self.project is None or "/" in path else f"{self.project}/{path}"
+        )
         try:
             return api.run(whole).record.uid
         except NotFoundError as error:
@@ -133,7 +135,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         project_option,
         click.option("--artifact", "artifacts", multiple=True, type=ARTIFACT,
                      help="Only this artifact."),
-        click.option("--remote", type=REMOTE, help="Its name or URL; else the default."),
+        click.option("--remote", type=REMOTE, help="Name or URL; else the default."),
         click.option("--since", type=TEXT, metavar="TIME",
                      help="Only runs started since: 2026-01-31, or -3d."),
         click.option("--no-artifacts", is_flag=True, help="Runs alone."),
@@ -190,7 +192,9 @@ def _command(
     named = line["remote"] or _settings.load(api.store.path)["remote"]
     record = choose(api.store, named, add=not line["dry_run"])
     if line["dry_run"]:
-        _tell_waiting(api, record, wanted.choice(api, record, direction), direction, out)
+        _tell_waiting(
+            api, record, wanted.choice(api, record, direction), direction, out
+        )
         return
 
     def once() -> SyncReport:
@@ -253,9 +257,7 @@ def _lines(report: SyncReport) -> list[str]:
         if entity in report.pushed or entity in report.pulled
     ]
     if report.rows_pushed or report.rows_pulled:
-        lines.append(
-            f"rows: {report.rows_pushed} pushed, {report.rows_pulled} pulled"
-        )
+        lines.append(f"rows: {report.rows_pushed} pushed, {report.rows_pulled} pulled")
     if report.bytes_written or report.bytes_read:
         lines.append(
             f"bytes: {report.bytes_written} written in {report.objects_written}"
