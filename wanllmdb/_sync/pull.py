@@ -320,7 +320,7 @@ def _merge_documents(
             waits.append(str(error))
     told = {document["uid"] for document in chosen}
     for claim in batch.aliases:
-        if not choice.whole and claim.artifact not in told:
+        if not choice.whole and claim.artifact not in told | choice.artifacts:
             continue
         try:
             aliases.merge(context, claim)
@@ -348,8 +348,6 @@ def _note(
 ) -> None:
     """Note what the remote has, by a batch that was merged."""
     remotes.set_places(connection, peer.uid, batch.objects)
-    if not choice.whole:
-        return
     remotes.set_digests(
         connection, peer.uid, [(d["entity"], d["uid"], digest_of(d)) for d in chosen]
     )
@@ -360,6 +358,8 @@ def _note(
             for each in batch.sets for span in each.ranges
         },
     )  # fmt: skip
+    if not choice.whole:
+        return
     remotes.add_events(connection, batch.device, batch.events)
     if not registers.absorb(connection, batch.hlc):
         notices.append(
