@@ -46,6 +46,7 @@ _COMMANDS = {
     "project": ("projects", "List and change projects"),
     "model": ("models", "Models of the registry, and their stages"),
     "trash": ("trash", "What was removed"),
+    "remote": ("remotes", "Buckets and directories to sync with"),
     "store": ("store", "Compact, verify, sizes, backups"),
 }
 
