@@ -309,7 +309,10 @@ class _Opened:
         found = known.get(place)
         if found is None:
             raise self.refused("rows are in no range")
-        writers = {self.names["_writer"][n] for n in set(self.codes["_writer"][at])}
+        codes = self.codes["_writer"][at]
+        writers = {self.names["_writer"][codes[0]]}
+        if (codes != codes[0]).any():
+            raise self.refused("rows of a stream have different writers")
         if (self.numbers("_epoch")[at] != found.epoch).any():
             raise self.refused("rows of a stream have different epochs")
         if writers != {found.writer}:

@@ -121,8 +121,10 @@ def stretches(
         waiting.add(view.writes(pk, stored.mark))
     done, start, rows = first, rows_before, rows_before
     for segment in view.segments(pk, stored, identity):
-        if segment.size:  # read from a log; of those in parts, all are there already
+        if segment.size:  # from a log; writes in parts are known already
             waiting.add(segment.summaries)
+        elif not segment.columns:
+            continue
         rows = max(rows, segment.rows)
         writes = waiting.take(rows)
         end = done + rows - start + len(writes)
@@ -130,10 +132,12 @@ def stretches(
             held = [block for block in blocks(segment) if len(block.steps)]
             yield Stretch(done, end, start, rows, held, writes)
         done, start = end, rows
-    if stored.mark is not None and stored.mark.rows > rows:  # its last rows were lost
-        yield Stretch(
-            done, done + stored.mark.rows - rows, rows, stored.mark.rows, (), ()
-        )
+    if stored.mark is not None:  # rows that were lost, and what was written after them
+        rows = max(rows, stored.mark.rows)
+    writes = waiting.take(rows)
+    end = done + rows - start + len(writes)
+    if end > done:
+        yield Stretch(done, end, start, rows, (), writes)
 
 
 @dataclass(slots=True)

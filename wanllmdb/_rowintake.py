@@ -50,6 +50,7 @@ class Prepared:
         parts: What is to be added; shares by the run's uid.
         marks: How far each stream is sealed then, by the run's uid.
         seen: What was sealed of each run when its rows were compared.
+        kept: For a part that a run leaves, its number, and what takes its place.
     """
 
     project: str
@@ -59,6 +60,7 @@ class Prepared:
     _catalog: Database
     _target: Path
     _held: ExitStack
+    kept: list[tuple[int, NewPart]] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -76,7 +78,7 @@ class Prepared:
     ) -> None:
         with self._held:
             named = sealed.part_names(self._catalog.reader, self.project)
-            for part, _ in self.parts:
+            for part in [*(part for part, _ in self.parts), *(n for _, n in self.kept)]:
                 if part.name not in named:
                     (self._target / part.name).unlink(missing_ok=True)
 
@@ -211,7 +213,7 @@ class Intake:
                 else:
                     packer = Packer(target, self.root / _layout.TMP, owner)
                     parts = source.rewritten(taken, ids, packer)
-                prepared.parts += [(_new_part(part), part.shares) for part in parts]
+                prepared.parts += [(new_part(part), part.shares) for part in parts]
             undone.pop_all()
         return prepared
 
@@ -407,6 +409,8 @@ def _refuse_doubles(found: RowRange, stretch: Stretch) -> None:
             at = block.ordinals if cells.rows is None else block.ordinals[cells.rows]
             held.setdefault(cells.key, []).append(at)
     for ordinals in held.values():
+        if len(ordinals) == 1:
+            continue
         whole = np.concatenate(ordinals)
         if len(np.unique(whole)) < len(whole):
             raise refusal(_named(found), "a row has two values of one key")
@@ -429,7 +433,8 @@ def _placed(part: Checked, target: Path) -> Checked:
     return replace(part, path=path)
 
 
-def _new_part(part: Checked) -> NewPart:
+def new_part(part: Checked) -> NewPart:
+    """A part that is in place, as the Catalog takes it; without shares."""
     digest = f"{_digest.PREFIX}{part.file.sha256}"
     return NewPart(
         part.path.name, part.file.layout, part.file.rows, part.file.size, digest, [],
@@ -455,26 +460,35 @@ def add(connection: Any, prepared: Prepared, keys: Mapping[str, int]) -> None:
     if prepared.empty:
         return
     project = projects.name_of(connection, prepared.project)
-    last: dict[int, int | None] = {}
     for uid, marks in prepared.marks.items():
         now, before = sealed.read(connection, keys[uid]), prepared.seen[uid]
         for mark in marks:
             token = mark.identity.token
             if now.mark(token, mark.kind) != before.mark(token, mark.kind):
                 raise Moved
-        last[keys[uid]] = _greatest(part.step_max for part in now.parts)
+    add_parts(connection, project, prepared, keys)
+    for uid, marks in prepared.marks.items():
+        sealed.set_watermarks(connection, keys[uid], marks)
+
+
+def add_parts(
+    connection: Any, project: str, prepared: Prepared, keys: Mapping[str, int]
+) -> None:
+    """List parts in the Catalog, each run's share after what it has already."""
+    owners = {keys[uid] for _, by_uid in prepared.parts for uid in by_uid}
+    last = {
+        pk: _greatest(part.step_max for part in sealed.read(connection, pk).parts)
+        for pk in owners
+    }
     for part, by_uid in prepared.parts:
         shares = []
         for uid, held in by_uid.items():
             share = replace(held, run=keys[uid])
-            before_it = last[share.run]
-            low = share.step_min
+            before_it, low = last[share.run], share.step_min
             after = before_it is None or low is None or low > before_it
             shares.append(replace(share, plain=share.plain and after))
             last[share.run] = _greatest([before_it, share.step_max])
         sealed.add_part(connection, project, replace(part, shares=shares))
-    for uid, marks in prepared.marks.items():
-        sealed.set_watermarks(connection, keys[uid], marks)
 
 
 def _greatest(steps: Iterable[int | None]) -> int | None:

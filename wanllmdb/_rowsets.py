@@ -7,8 +7,9 @@ in a part of its own or merged with other runs' rows.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from wanllmdb._compaction import layout_of, written_by
 from wanllmdb._metrics.columns import DTYPES
 from wanllmdb._rowdigest import RangeDigest, Stretch, segment_of, stretches
 from wanllmdb._runlog import RunLogs
+from wanllmdb._segments import LAYOUTS, StoredStream
+from wanllmdb.errors import CorruptPartError
 from wanllmdb.types import INT64_MAX, Kind, RunRecord, RunRef, StreamIdentity
 
 if TYPE_CHECKING:
@@ -245,17 +248,132 @@ def _sets(
     packer: Packer,
 ) -> Iterator[RowSet]:
     packer.target.mkdir(mode=0o700, exist_ok=True)
+    whole = _Whole(view, runs, held)
+    yield from whole.sets(packer.target)
     for record in runs:
         ref = RunRef(record.uid, record.run_id)
-        for kind, identity, items in streams_of(view, logs, record):
-            first = held.get((record.uid, identity.token, kind), 0)
-            for stretch in items:
-                wanted = stretch.cut(first, INT64_MAX)
-                if wanted is not None:
-                    packer.add(ref, kind, identity, wanted)
-                if packer.full:
-                    yield from packer.flush()
+        now = view.sealed(record.pk)
+        left = tuple(part for part in now.parts if part.part not in whole.taken)
+        rest = view.of({record.pk: replace(now, parts=left)})
+        for kind in Kind:
+            for stored in view.streams(record.pk, record.uid, kind):
+                identity = logs.identity_of(record, stored)
+                if identity is None:
+                    continue
+                place = (record.uid, stored.token, kind)
+                begun, rows = whole.ends.get(place, (0, 0))
+                first = max(begun, held.get(place, 0))
+                for stretch in stretches(
+                    rest, record.pk, stored, identity, begun, rows
+                ):
+                    wanted = stretch.cut(first, INT64_MAX)
+                    if wanted is not None:
+                        packer.add(ref, kind, identity, wanted)
+                    if packer.full:
+                        yield from packer.flush()
     yield from packer.flush()
+
+
+class _Whole:
+    """Parts all of whose rows are wanted: their files are taken as they are.
+
+    Values of one row may stand in several parts, so a run that has tall ones or ones of
+    objects binds all its parts of metrics together. A run of which something is in
+    the Catalog is left alone: items of its parts may come after that.
+
+    Attributes:
+        taken: The parts that are taken.
+        ends: (items, rows) of each stream up to where they reach.
+    """
+
+    def __init__(
+        self, view: View, runs: Sequence[RunRecord], held: Mapping[Place, int]
+    ) -> None:
+        self._view = view
+        known = {uid for (uid, _, _), end in held.items() if end}
+        self._runs = {run.pk: run for run in runs if run.uid not in known}
+        self.taken: set[int] = set()
+        self.ends: dict[Place, tuple[int, int]] = {}
+
+    def sets(self, target: Path) -> Iterator[RowSet]:
+        """The sets that are there already, linked into a directory."""
+        for group in self._groups():
+            shares = {part: self._view.shares(part) for part in group}
+            owners = dict.fromkeys(s.run for held in shares.values() for s in held)
+            if owners.keys() <= self._runs.keys() and not any(
+                map(self._is_inline, owners)
+            ):
+                self.taken |= group
+                ranges = [found for pk in owners for found in self._ranges(pk, group)]
+                files = self._linked(group, next(iter(owners)), target)
+                yield RowSet(tuple(files), tuple(ranges))
+
+    def _groups(self) -> list[set[int]]:
+        """Parts that can only be taken together, in the order of their rows."""
+        groups: dict[int, set[int]] = {}
+        for pk in self._runs:
+            found = self._view.sealed(pk).parts
+            metrics = {p.part for p in found if p.layout not in ("system", "console")}
+            bound = any(part.layout in ("tall", "objects") for part in found)
+            for part in found:
+                groups.setdefault(part.part, {part.part})
+            if bound:
+                united = set().union(*(groups[part] for part in metrics))
+                groups.update(dict.fromkeys(united, united))
+        unique = {min(group): group for group in groups.values()}
+        return [unique[first] for first in sorted(unique)]
+
+    def _is_inline(self, pk: int) -> bool:
+        return bool(self._view.sealed(pk).inline)
+
+    def _ranges(self, pk: int, group: set[int]) -> Iterator[RowRange]:
+        now, uid = self._view.sealed(pk), self._runs[pk].uid
+        held = tuple(part for part in now.parts if part.part in group)
+        layouts = {part.layout for part in held}
+        view = self._view.of({pk: replace(now, parts=held)})
+        for mark in now.marks:
+            if LAYOUTS.get(mark.kind, "objects") not in layouts and not (
+                mark.kind is Kind.METRICS and "objects" in layouts
+            ):
+                continue
+            place = (uid, mark.identity.token, mark.kind)
+            first, rows = self.ends.get(place, (0, 0))
+            # How far the stream goes is not how far these parts do.
+            mark = mark if "objects" in layouts else replace(mark, rows=0)
+            stored = StoredStream(mark.identity.token, mark, ())
+            digest, end, before = RangeDigest(mark.kind, mark.identity), first, rows
+            for stretch in stretches(view, pk, stored, mark.identity, first, rows):
+                digest.add(stretch)
+                end, rows = stretch.end, stretch.rows
+            self.ends[place] = (end, rows)
+            if end > first:
+                yield RowRange(
+                    *place, mark.identity.epoch, mark.identity.writer, first, end,
+                    before, rows, digest.hex(),
+                )  # fmt: skip
+
+    def _linked(self, group: set[int], pk: int, target: Path) -> Iterator[PartFile]:
+        directory = self._view.path(self._view.sealed(pk).parts[0]).parent
+        for fact in self._view.files(sorted(group)):
+            path = target / fact.name
+            try:
+                path.hardlink_to(directory / fact.name)
+            except FileExistsError:  # from a view that did not hold
+                pass
+            except OSError as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                shutil.copyfile(directory / fact.name, path)
+            if _digest.of_file(path) != fact.digest:
+                raise CorruptPartError(
+                    f"{fact.name} is damaged.",
+                    hint="`wanllmdb store verify` sets it aside; a backup may have it"
+                    " whole.",
+                    part=fact.name,
+                )
+            yield PartFile(
+                path, _digest.hex_of(fact.digest), fact.bytes, fact.layout, fact.rows
+            )
 
 
 def streams_of(

@@ -15,7 +15,14 @@ from zlib import crc32
 
 from wanllmdb._catalog import sealed
 from wanllmdb._catalog.connection import Database
-from wanllmdb._catalog.sealed import InlineKey, PartRows, Sealed, Watermark
+from wanllmdb._catalog.sealed import (
+    InlineKey,
+    PartFacts,
+    PartRows,
+    RunShare,
+    Sealed,
+    Watermark,
+)
 from wanllmdb._metrics import decode, segment
 from wanllmdb._metrics.decode import Segment
 from wanllmdb.errors import CorruptPartError
@@ -23,6 +30,7 @@ from wanllmdb.types import Kind, StreamIdentity
 
 if TYPE_CHECKING:
     from wanllmdb._metrics.columns import Cells, ColumnRows, Ints
+    from wanllmdb._metrics.parts import Reader
 
     Blocks = list[tuple[StreamIdentity, ColumnRows]]
     Late = list[tuple[str, Cells, Ints]]
@@ -109,6 +117,7 @@ class View:
     ) -> None:
         self._source = source
         self._seen: dict[int, Sealed] = dict(known or {})
+        self._reader: Reader | None = None
         self._blocks: dict[tuple[int, int, tuple[str, ...] | None], Blocks] = {}
         self._late: dict[tuple[int, int, tuple[str, ...] | None], Late] = {}
 
@@ -117,6 +126,31 @@ class View:
         if pk not in self._seen:
             self._seen[pk] = sealed.read(self._source.catalog.reader, pk)
         return self._seen[pk]
+
+    def of(self, known: Mapping[int, Sealed]) -> View:
+        """Another view, of no more than what is said to be sealed."""
+        view = View(self._source, known)
+        view._reader = self._shared_reader()
+        return view
+
+    def _shared_reader(self) -> Reader:
+        from wanllmdb._metrics.parts import Reader
+
+        if self._reader is None:
+            self._reader = Reader()
+        return self._reader
+
+    def files(self, parts: Iterable[int]) -> list[PartFacts]:
+        """Facts of parts that are there."""
+        return sealed.facts_of(self._source.catalog.reader, parts)
+
+    def shares(self, part: int) -> list[RunShare]:
+        """What a part holds of which runs."""
+        return sealed.shares_of(self._source.catalog.reader, part)
+
+    def path(self, part: PartRows) -> Path:
+        """Where a part lies."""
+        return self._source.parts / part.path
 
     def holds(self) -> bool:
         """Whether nothing was moved since."""
@@ -254,8 +288,9 @@ class View:
             if held + part.rows > CACHED_ROWS:
                 self._blocks.clear()
             self._blocks[place] = files.wide_rows(
-                self._source.parts / part.path, part.row_first, part.rows, keys
-            )
+                self._source.parts / part.path, part.row_first, part.rows, keys,
+                self._shared_reader(),
+            )  # fmt: skip
         return self._blocks[place]
 
     def _late_cells(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import servers
@@ -11,15 +11,13 @@ import servers
 MARKERS = ("moto", "rclone", "radosgw")
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m looks at marks, and xdist at groups
+@pytest.hookimpl(tryfirst=True)  # before -m looks at marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who asks for a server is marked by its name; one worker has all of Ceph's."""
+    """Who asks for a server is marked by its name."""
     for item in items:
         for name in MARKERS:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(name)
-        if item.get_closest_marker("radosgw"):
-            item.add_marker(pytest.mark.xdist_group("radosgw"))
 
 
 @pytest.fixture(autouse=True)
@@ -40,41 +38,14 @@ def started(
     kind: type[servers.Server], folders: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:
     """A server in a folder of its own, from its start to its end."""
-    with servers.sockets():
-        server = kind(folders.mktemp(kind.__name__)).__enter__()
-    try:
+    with kind(folders.mktemp(kind.__name__)) as server:
         yield server
-    finally:
-        server.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     """moto: in memory, atomic exclusive create; it believes any credentials."""
     yield from started(servers.Moto, tmp_path_factory)
-
-
-@pytest.fixture
-def moto_url(moto: servers.Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The endpoint of moto; credentials for it are in the environment."""
-    give_credentials(moto, monkeypatch)
-    return moto.url
-
-
-@pytest.fixture
-def moto_bucket(moto: servers.Server) -> str:
-    """The name of an empty bucket of moto."""
-    return moto.bucket()
-
-
-def give_credentials(server: servers.Server, patch: pytest.MonkeyPatch) -> None:
-    """Let the environment hold a server's credentials, and no others."""
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            patch.delenv(name)
-    patch.setenv("AWS_ACCESS_KEY_ID", server.key)
-    patch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +58,34 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Cluster]:
     """Ceph's radosgw. A test that kills daemons starts them again."""
     yield from started(servers.Cluster, tmp_path_factory)
+
+
+@pytest.fixture
+def sign_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[servers.Server], str]:
+    """Put a server's credentials, and no others, where wanllmdb finds them.
+
+    Returns the server's endpoint.
+    """
+
+    def signed_in(server: servers.Server) -> str:
+        for name in list(os.environ):
+            if name.startswith("AWS_"):
+                monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        return server.url
+
+    return signed_in
+
+
+@pytest.fixture
+def moto_url(moto: servers.Server, sign_in: Callable[[servers.Server], str]) -> str:
+    """The endpoint of moto; credentials for it are in the environment."""
+    return sign_in(moto)
+
+
+@pytest.fixture
+def moto_bucket(moto: servers.Server) -> str:
+    """The name of an empty bucket of moto."""
+    return moto.bucket()

@@ -80,10 +80,11 @@ class Server:
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        try:
-            self._attempt()
-        except (TimeoutError, subprocess.SubprocessError):
-            self._attempt()  # another process may have taken a port: with new ones
+        with sockets():
+            try:
+                self._attempt()
+            except (TimeoutError, subprocess.SubprocessError):
+                self._attempt()  # another process may have taken a port: with new ones
         return self
 
     def __exit__(

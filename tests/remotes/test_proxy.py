@@ -306,18 +306,24 @@ def test_the_proxy_ends_while_clients_hold_connections(server):
     assert time.monotonic() - began < 10
 
 
-def test_signatures_hold_through_the_proxy(rclone):
+@pytest.mark.parametrize("name", [
+    pytest.param("rclone", marks=pytest.mark.rclone),
+    pytest.param("radosgw", marks=pytest.mark.radosgw),
+])  # fmt: skip
+def test_signatures_hold_through_the_proxy(request, name):
     """A server that checks them lets the right ones pass, and no others."""
-    bucket = rclone.bucket()
-    with Proxy(rclone.url) as proxy:
+    server = request.getfixturevalue(name)
+    bucket = server.bucket()
+    keys = [f"{bucket}/a b/é {n}" for n in range(5)]
+    with Proxy(server.url) as proxy:
         through = {"client_kwargs": {"endpoint_url": proxy.url}}
-        system = rclone.system(**through)
-        keys = [f"{bucket}/a b/é {n}" for n in range(5)]
-        system.pipe(dict.fromkeys(keys, BODY))
+        system = server.system(**through)
+        for key in keys:  # rclone fails now and then where two make a folder
+            system.pipe_file(key, BODY)
         assert system.find(bucket) == keys
         assert system.cat_file(keys[0]) == BODY
         with pytest.raises(PermissionError):
-            rclone.system(secret="wrong", **through).cat_file(keys[0])
+            server.system(secret="wrong", **through).cat_file(keys[0])
     assert proxy.counts()["PUT"] == 5
 
 

@@ -20,22 +20,21 @@ MOTO, RCLONE, RADOSGW = (
 LARGE = os.urandom(2**20) * 20
 
 
-def race(server: Server, rounds: int, writers: int = 8) -> list[list[int]]:
-    """Who won each round of exclusive creates of one key by many threads.
+def race(server: Server, rounds: int, writers: int = 8) -> dict[str, list[bytes]]:
+    """Have many threads create each of some keys; for each, who was told to have won.
 
-    The winner of a key is also the one whose bytes are there afterwards.
+    A writer is known by the bytes that it writes.
     """
     bucket = server.bucket()
+    keys = [f"{bucket}/{number}" for number in range(rounds)]
     systems = [server.system() for _ in range(writers)]
-    winners = []
+    bodies = [b"%d" % number for number in range(writers)]
+    won = {}
     with ThreadPoolExecutor(writers) as threads:
-        for number in range(rounds):
-            key = f"{bucket}/{number}"
-            bodies = [b"%d" % n for n in range(writers)]
+        for key in keys:
             told = list(threads.map(create, systems, [key] * writers, bodies))
-            winners.append([n for n in range(writers) if told[n]])
-            assert systems[0].cat_file(key) in [bodies[n] for n in winners[-1]]
-    return winners
+            won[key] = [body for body, told in zip(bodies, told) if told]
+    return won
 
 
 def create(system, key: str, data: bytes) -> bool:
@@ -46,9 +45,14 @@ def create(system, key: str, data: bytes) -> bool:
     return True
 
 
-def test_moto_has_one_winner_of_each_race(moto):
-    """Exclusive create of one key by 8 threads: one is told that it won, and has."""
-    assert [len(won) for won in race(moto, 30)] == [1] * 30
+@pytest.mark.parametrize("name", [MOTO, RADOSGW])
+def test_each_race_has_one_winner(request, name):
+    """Exclusive create by 8 threads: one is told that it won, and its bytes stay."""
+    server = request.getfixturevalue(name)
+    won = race(server, 30)
+    assert [len(winners) for winners in won.values()] == [1] * 30
+    there = server.system().cat(list(won))
+    assert there == {key: winners[0] for key, winners in won.items()}
 
 
 def test_moto_believes_any_credentials(moto):
@@ -58,7 +62,7 @@ def test_moto_believes_any_credentials(moto):
 
 def test_rclone_tells_every_writer_that_it_won(rclone):
     """The backend whose missing exclusive create must be found out."""
-    assert sum(map(len, race(rclone, 10))) > 10
+    assert sum(map(len, race(rclone, 10).values())) > 10
 
 
 def test_rclone_overwrites_what_was_to_be_created(rclone):
@@ -91,11 +95,6 @@ def test_wrong_credentials_are_refused(request, name, wrong):
         with pytest.raises(PermissionError):
             ask(key)
     assert server.system().cat_file(key) == b"1"
-
-
-def test_radosgw_has_one_winner_of_each_race(radosgw):
-    """Exclusive create of one key by 8 threads: one is told that it won, and has."""
-    assert [len(won) for won in race(radosgw, 30)] == [1] * 30
 
 
 def test_radosgw_lists_1200_keys_whole_and_in_order(radosgw):
@@ -143,6 +142,18 @@ def test_no_daemon_outlives_a_killed_test_process(request, tmp_path, name):
         time.sleep(0.02)
     assert pids
     assert [pid for pid in pids if runs(pid)] == []
+
+
+@pytest.mark.parametrize("name", [MOTO, RCLONE, RADOSGW])
+def test_credentials_come_from_the_environment(request, monkeypatch, sign_in, name):
+    """As a user's are: those of the server, whatever was there before."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "another's")
+    monkeypatch.setenv("AWS_PROFILE", "absent")
+    server = request.getfixturevalue(name)
+    url, key = sign_in(server), f"{server.bucket()}/key"
+    system = server.system(key=None, secret=None, client_kwargs={"endpoint_url": url})
+    system.pipe_file(key, b"1")
+    assert server.system().cat_file(key) == b"1"
 
 
 def runs(pid: int) -> bool:

@@ -85,27 +85,20 @@ class Exchange:
 
     def digests(self, store: Path) -> dict[Any, tuple[int, str]]:
         """How far each stream of a Store goes, and the digest of all of it."""
+        found = {}
         with wanllmdb.Api(store) as api:
-            inner, found = api.store, {}
+            logs = api.store.logs
             for run in api.runs("p", limit=None):
-                for kind, identity, items in inner.logs.read(
-                    lambda view, run=run: [
-                        (kind, identity, list(items))
-                        for kind, identity, items in _rowsets.streams_of(
-                            view, inner.logs, run.record
-                        )
-                    ]
+                record = run.record
+                for kind, identity, items in _rowsets.streams_of(
+                    logs.view(), logs, record
                 ):
-                    if not items:
-                        continue
-                    end = items[-1].end
-                    found[run.record.uid, identity.token, kind] = (
-                        end,
-                        _rowsets.digest_of(
-                            inner.logs, run.record, identity.token, kind, 0, end
-                        ),
-                    )
-            return found
+                    token = identity.token
+                    end = max((stretch.end for stretch in items), default=0)
+                    if end:
+                        digest = _rowsets.digest_of(logs, record, token, kind, 0, end)
+                        found[record.uid, token, kind] = (end, digest)
+        return found
 
     def emptied(self, store: Path) -> Path:
         """A copy of a Store that knows its runs, and has none of their rows."""

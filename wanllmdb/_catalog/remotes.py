@@ -283,12 +283,43 @@ def set_deferred(
         )
 
 
-def changes(connection: sqlite3.Connection, after: int) -> list[tuple[int, str, str]]:
-    """(number, entity, uid) of the things that changed after a number, in order."""
+def news(
+    connection: sqlite3.Connection, remote: str
+) -> tuple[int, list[tuple[str, str]]]:
+    """What changed here and may be news to a remote.
+
+    Returns:
+        Up to which change was looked; and (entity, uid) of each thing, in the order of
+        their last changes.
+    """
+    after = state(connection, remote).change_id
+    upto = connection.execute("SELECT coalesce(max(id), 0) FROM change").fetchone()[0]
     rows = connection.execute(
-        "SELECT id, entity, uid FROM change WHERE id > ? ORDER BY id", (after,)
+        "SELECT entity, uid FROM change WHERE id > :after AND NOT EXISTS"
+        " (SELECT 1 FROM sync_document AS known WHERE remote = :remote"
+        " AND known.entity = change.entity AND known.uid = change.uid"
+        " AND change_id = change.id) ORDER BY id",
+        {"after": after, "remote": remote},
     )
-    return [(row[0], row[1], row[2]) for row in rows]
+    return max(after, upto), [(row[0], row[1]) for row in rows]
+
+
+def set_known(
+    connection: sqlite3.Connection, remote: str, entity: str, uid: str
+) -> None:
+    """Note that the last change of a thing is no news to a remote."""
+    connection.execute(
+        "UPDATE sync_document SET change_id = coalesce((SELECT id FROM change"
+        " WHERE entity = :entity AND uid = :uid), 0)"
+        " WHERE remote = :remote AND entity = :entity AND uid = :uid",
+        {"remote": remote, "entity": entity, "uid": uid},
+    )
+
+
+def things(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """(entity, uid) of everything that there is or was, by last change."""
+    rows = connection.execute("SELECT entity, uid FROM change ORDER BY id")
+    return [(row[0], row[1]) for row in rows]
 
 
 def events_after(
@@ -337,7 +368,8 @@ def set_digests(
 ) -> None:
     """Note (entity, uid, digest) of documents that a remote has now."""
     connection.executemany(
-        "INSERT OR REPLACE INTO sync_document VALUES (?, ?, ?, ?)",
+        "INSERT INTO sync_document (remote, entity, uid, digest) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET digest = excluded.digest, change_id = 0",
         [(remote, *row) for row in digests],
     )
 

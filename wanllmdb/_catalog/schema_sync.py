@@ -54,11 +54,13 @@ CREATE TABLE sync_deferred (
 ) STRICT, WITHOUT ROWID;
 
 -- What a remote was last told, or told us, of a thing: the digest of its document.
+-- `change_id`: the change by which it came to be so here; it is no news there.
 CREATE TABLE sync_document (
-    remote TEXT NOT NULL,
-    entity TEXT NOT NULL,
-    uid    TEXT NOT NULL,
-    digest TEXT NOT NULL,
+    remote    TEXT NOT NULL,
+    entity    TEXT NOT NULL,
+    uid       TEXT NOT NULL,
+    digest    TEXT NOT NULL,
+    change_id INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT sync_document_once PRIMARY KEY (remote, entity, uid)
 ) STRICT, WITHOUT ROWID;
 
@@ -109,6 +111,17 @@ CREATE TABLE conflict (
     resolved_us INTEGER,
     CONSTRAINT conflict_once UNIQUE (kind, uid, mine, theirs)
 ) STRICT;
+
+-- Lineage to runs that are not here: `direction` as in table edge, or ``made`` of the
+-- run that made the version.
+CREATE TABLE sync_edge (
+    version   TEXT NOT NULL,
+    run       TEXT NOT NULL,
+    direction TEXT NOT NULL,
+    at_us     INTEGER NOT NULL,
+    CONSTRAINT sync_edge_once PRIMARY KEY (version, run, direction)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sync_edge_by_run ON sync_edge (run);
 
 -- What was removed for good: it does not come back from a remote.
 CREATE TABLE gone (

@@ -150,6 +150,31 @@ def columns_of(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, str]]:
     return {key: (name, codes) for key, (name, codes) in found.items()}
 
 
+class Reader:
+    """Reads rows of parts, and keeps the row groups of the last read.
+
+    Thousands of small runs may share one: it is decoded once for those that follow each
+    other.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Path, list[str] | None, int, pa.Table] | None = None
+
+    def table(
+        self, path: Path, first: int, rows: int, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """As `read_table`."""
+        wanted = None if columns is None else list(columns)
+        if self._kept is not None and self._kept[:2] == (path, wanted):
+            _, _, start, table = self._kept
+            if start <= first and first + rows <= start + table.num_rows:
+                return table.slice(first - start, rows)
+        start, table = _groups_of(path, first, rows, columns)
+        small = table.num_rows <= 2 * ROW_GROUP
+        self._kept = (path, wanted, start, table) if small else None
+        return table.slice(first - start, rows)
+
+
 def read_table(
     path: Path, first: int, rows: int, columns: Sequence[str] | None = None
 ) -> pa.Table:
@@ -165,6 +190,13 @@ def read_table(
         CorruptPartError: the file is damaged.
         FileNotFoundError: it was removed.
     """
+    return Reader().table(path, first, rows, columns)
+
+
+def _groups_of(
+    path: Path, first: int, rows: int, columns: Sequence[str] | None
+) -> tuple[int, pa.Table]:
+    """The row groups that hold some rows, and the number of their first row."""
     with reading(path), _opened(path) as file:
         groups, start, skipped = [], 0, 0
         for index in range(file.num_row_groups):
@@ -178,7 +210,7 @@ def read_table(
         wanted = None if columns is None else [n for n in columns if n in held]
         table = file.read_row_groups(groups, columns=wanted)
         described = {METADATA: file.metadata.metadata[METADATA]}
-        return table.slice(first - skipped, rows).replace_schema_metadata(described)
+        return skipped, table.replace_schema_metadata(described)
 
 
 def readable(path: Path) -> Iterator[tuple[int, pa.Table, list[str]]]:
@@ -250,7 +282,11 @@ def _opened(path: Path) -> Any:
 
 
 def wide_rows(
-    path: Path, first: int, rows: int, keys: Sequence[str] | None
+    path: Path,
+    first: int,
+    rows: int,
+    keys: Sequence[str] | None,
+    reader: Reader | None = None,
 ) -> list[tuple[StreamIdentity, ColumnRows]]:
     """A run's rows of a wide part, by stream.
 
@@ -259,13 +295,14 @@ def wide_rows(
         first: The run's first row in it.
         rows: How many.
         keys: Metrics wanted; None for all.
+        reader: Where the row groups may be already; default none.
     """
     with reading(path):
         columns = None
         if keys is not None:
             held = described(path)
             columns = [*_PLACES, *value_columns(held, keys)]
-        table = read_table(path, first, rows, columns)
+        table = (reader or Reader()).table(path, first, rows, columns)
         plain = json.loads(table.schema.metadata[METADATA])["layout"] == "console"
         found = []
         for identity, at in _by_stream(table):

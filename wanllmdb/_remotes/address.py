@@ -248,7 +248,7 @@ def _normal_url(url: str, scheme: str, rest: str) -> str:
         )  # fmt: skip
     if _CHAINS in url:
         _refuse(url, "is a chain of filesystems", "Name one.")
-    parts = rest.strip("/").split("/")
+    parts = rest.rstrip("/").split("/")
     if not parts[0] or (scheme == "s3" and not _BUCKET.match(parts[0])):
         _refuse(url, "has no bucket", f"Write {scheme}://BUCKET/PREFIX.")
     if parts[1:]:

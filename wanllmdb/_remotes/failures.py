@@ -181,7 +181,7 @@ def _reason(error: BaseException) -> str:
     response = _response_of(error)
     if response is not None:
         said = response.get("Error", {})
-        text = f"{said.get('Code', '')}: {said.get('Message', '')}".strip(": ") or text
+        text = f"{said.get('Message', '')} ({said.get('Code', 'no code')})".strip()
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         if secret := os.environ.get(name):
             text = text.replace(secret, "***")

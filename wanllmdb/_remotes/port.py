@@ -13,8 +13,8 @@ from typing import BinaryIO, NamedTuple
 
 from wanllmdb.errors import (
     InvalidInputError,
+    RemoteError,
     RemoteUnreachableError,
-    WanllmdbError,
 )
 
 BLOCK = 8 << 20
@@ -230,11 +230,11 @@ def settle(remote: Remote, key: str, data: bytes, attempt: Callable[[], None]) -
     try:
         attempt()
         return True
-    except (FileExistsError, WanllmdbError) as error:
+    except (FileExistsError, RemoteError) as error:
         try:
             held = remote.get(key, 0, len(data) + 1)
         except MissingKeyError:
-            if isinstance(error, WanllmdbError):
+            if isinstance(error, RemoteError):
                 raise error from error.__cause__
             raise RemoteUnreachableError(
                 f"{remote.url} refused to create {key!r}, which is not there.",

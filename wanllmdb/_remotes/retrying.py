@@ -74,11 +74,9 @@ class Retrying(Remote):
             done = counted.count
             left = None if size is None else size - done
             try:
-                got = self.inner.download(
-                    key, cast("BinaryIO", counted), first + done, left
-                )
+                self.inner.download(key, cast("BinaryIO", counted), first + done, left)
                 # Cut short without a word, unless there is no more to be had.
-                if not got or size is None or counted.count >= size:
+                if size is None or counted.count in (done, size):
                     return counted.count
             except RemoteUnreachableError as error:
                 if counted.count > done:

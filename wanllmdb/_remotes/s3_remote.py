@@ -86,21 +86,16 @@ class S3Remote(FsspecRemote):
         fs.retries = 1
         with translated(self.url, "open the remote"):
             client = fs.connect()
-        put = client.meta.service_model.operation_model("PutObject")
-        if "IfNoneMatch" not in put.input_shape.members:  # s3fs would leave it out
-            raise MissingExtraError(
-                "The installed botocore is too old for exclusive create.",
-                hint="Install a newer one with: pip install -U 'wanllmdb[s3]'",
-                module="botocore", extra="s3",
-            )  # fmt: skip
+        refuse_old(client.meta.service_model)
         return fs
 
     def _call(self, method: str, **parameters: Any) -> Any:
         return self.fs.call_s3(method, Bucket=self._bucket, **parameters)
 
-    def _start(self, work: Any) -> Future[Any]:
+    def _start(self, work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
         """Have fsspec's thread do some work, while this one goes on."""
-        return asyncio.run_coroutine_threadsafe(work, self.fs.loop)
+        loop = self.fs.loop
+        return asyncio.run_coroutine_threadsafe(work(*args, **named), loop)
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
@@ -113,7 +108,7 @@ class S3Remote(FsspecRemote):
             return self.get(key, first, size)[:0]
         name = self._name(key)
         with translated(self.url, f"read {key!r}", key):
-            data, _ = self._start(self._read(name, first, size)).result()
+            data, _ = self._start(self._read, name, first, size).result()
         return bytes(data)
 
     async def _read(self, name: str, first: int, size: int | None) -> tuple[bytes, int]:
@@ -149,14 +144,14 @@ class S3Remote(FsspecRemote):
             if not ask:
                 self.get(key, first, 0)
                 return 0
-            data, total = self._start(self._read(name, first, ask)).result()
+            data, total = self._start(self._read, name, first, ask).result()
         sink.write(data)
         done = len(data)
         end = total if size is None else min(total, first + size)
 
         def read(start: int) -> Future[Any]:
             want = min(BLOCK, end - start)
-            return self._start(self._read(name, start, want))
+            return self._start(self._read, name, start, want)
 
         starts = range(first + done, end, BLOCK)
         with _Ahead(read, starts) as ahead:
@@ -223,10 +218,8 @@ class S3Remote(FsspecRemote):
             data = read_exactly(source, min(block, size - first))
             with translated(self.url, doing):
                 return self._start(
-                    self.fs._call_s3(
-                        "upload_part", Bucket=self._bucket, Key=name, UploadId=opened,
-                        PartNumber=first // block + 1, Body=data,
-                    )
+                    self.fs._call_s3, "upload_part", Bucket=self._bucket, Key=name,
+                    UploadId=opened, PartNumber=first // block + 1, Body=data,
                 )  # fmt: skip
 
         parts = []
@@ -301,6 +294,23 @@ class S3Remote(FsspecRemote):
         opened, self._opened = self._opened, None
         if opened is not None and opened[0] == os.getpid():
             opened[1].close_session(opened[1].loop, opened[1]._s3creator)
+
+
+def refuse_old(service: Any) -> None:
+    """Refuse a botocore that has no exclusive create: s3fs would leave it out.
+
+    Args:
+        service: Botocore's model of S3.
+
+    Raises:
+        MissingExtraError: it is too old.
+    """
+    if "IfNoneMatch" not in service.operation_model("PutObject").input_shape.members:
+        raise MissingExtraError(
+            "The installed botocore is too old for exclusive create.",
+            hint="Install a newer one with: pip install -U 'wanllmdb[s3]'",
+            module="botocore", extra="s3",
+        )  # fmt: skip
 
 
 class _Answer(Exception):  # noqa: N818

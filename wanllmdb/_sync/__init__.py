@@ -71,12 +71,12 @@ def _note_end(peer: Peer, failed: str | None) -> None:
 
 def _fetch_all(peer: Peer, choice: Choice) -> int:
     store, reader = peer.store, peer.store.catalog.reader
-    rows = remotes.changes(reader, 0)
+    rows = remotes.things(reader)
     context = documents.Reader(reader, store.data, peer.uid, lambda _: {})
     total = 0
     for step in ("manifests", "bytes"):
         wanted: set[str] = set()
-        for _, entity, uid in rows:
+        for entity, uid in rows:
             if entity in ("run", "version"):
                 document = documents.read(context, entity, uid)
                 if document is not None and choice.takes(document):

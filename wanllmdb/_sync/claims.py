@@ -25,11 +25,19 @@ ABANDONED_US = 3_600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A version that needs a number at a remote."""
+    """A version that needs a number at a remote.
+
+    Attributes:
+        series: Uid of the artifact or model.
+        uid: The version's own.
+        number: What it has here.
+        fixed: Whether another remote has it under that number, so that it keeps it.
+    """
 
     series: str
     uid: str
     number: int
+    fixed: bool
 
 
 def claim_numbers(
@@ -44,15 +52,21 @@ def claim_numbers(
         report: Counts what is written.
 
     Returns:
-        The number of each version, by its uid.
+        The number of each version, by its uid; those that keep a number that another
+        one has there, are not among them.
     """
     given: dict[str, int] = {}
     last: dict[str, int] = {}
     for version in wanted:
-        number = max(version.number, last.get(version.series, -1) + 1)
-        while not _claimed(peer, version, number, seq, report):
+        number = version.number
+        if not version.fixed:
+            number = max(number, last.get(version.series, -1) + 1)
+        while not (won := _claimed(peer, version, number, seq, report)):
+            if version.fixed:
+                break
             number += 1
-        given[version.uid] = last[version.series] = number
+        if won:
+            given[version.uid] = last[version.series] = number
     return given
 
 

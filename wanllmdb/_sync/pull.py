@@ -242,12 +242,15 @@ def _merge_once(
                     connection, store.data, peer.uid, batch.device,
                     store.liveness.is_live, split,
                 )  # fmt: skip
+                _, pending = remotes.news(connection, peer.uid)
                 waits = _merge_documents(context, batch, chosen, choice)
                 for record_uid, tokens, to_uid in splits:
                     _split(held, peer, connection, record_uid, tokens, to_uid)
                 for each in prepared:
                     _add(connection, each)
             _note(connection, peer, batch, chosen, choice, waits, notices)
+            if choice.whole:
+                _note_known(context, chosen, {*pending})
     report.notices += [*context.notices, *notices]
     report.failed += waits
     for document in chosen:
@@ -352,6 +355,27 @@ def _note(
     reason = "; ".join(waits) or None
     remotes.set_deferred(connection, peer.uid, batch.device, batch.seq, reason)
     _move_on(connection, peer.uid, batch.device, batch.seq)
+
+
+def _note_known(
+    context: documents.Merge,
+    chosen: Sequence[documents.Documents],
+    pending: set[tuple[str, str]],
+) -> None:
+    """What is here now as the remote has it, need not be looked at by a push.
+
+    Args:
+        context: The batch.
+        chosen: What was merged.
+        pending: What had changed here before.
+    """
+    for document in chosen:
+        entity, uid = document["entity"], document["uid"]
+        if (entity, uid) in pending or uid in context.recount:
+            continue
+        now = documents.read(context.reader, entity, uid)
+        if now is not None and digest_of(now) == digest_of(document):
+            remotes.set_known(context.connection, context.remote, entity, uid)
 
 
 def _move_on(connection: Any, remote: str, device: str, seq: int) -> None:

@@ -125,10 +125,8 @@ def _gathered(
 def _changed(peer: Peer) -> tuple[int, list[tuple[str, str]]]:
     """Up to where changes were looked at, and what changed, in the order of merging."""
     reader = peer.store.catalog.reader
-    after = remotes.state(reader, peer.uid).change_id
-    rows = remotes.changes(reader, after)
-    upto = rows[-1][0] if rows else after
-    found = {(entity, uid): None for _, entity, uid in rows}
+    upto, rows = remotes.news(reader, peer.uid)
+    found = dict.fromkeys(rows)
     for record in runs.running(reader):  # their rows grow without a word
         found.setdefault(("run", record.uid))
     found |= {("model_aliases", uid): None for e, uid in found if e == "model"}
@@ -364,12 +362,19 @@ def _number(peer: Peer, found: _Outgoing, seq: int, report: SyncReport) -> bool:
         and not numbers.claimed(reader, document["entity"], peer.uid, document["uid"])
     ]  # fmt: skip
     wanted = sorted(
-        (Wanted(d[_SERIES[d["entity"]]], d["uid"], d["number"]) for d in new),
+        (
+            Wanted(
+                d[_SERIES[d["entity"]]], d["uid"], d["number"],
+                numbers.stands(reader, d["entity"], d["uid"]),
+            )
+            for d in new
+        ),
         key=lambda each: (each.series, each.number),
-    )
+    )  # fmt: skip
     given = claim_numbers(peer, wanted, seq, report)
-    moved = [d for d in new if given[d["uid"]] != d["number"]]
-    if not moved:
+    _leave_out(found, [d for d in new if d["uid"] not in given], report)
+    new = [d for d in new if d["uid"] in given]
+    if all(given[d["uid"]] == d["number"] for d in new):
         return False
     after = remotes.state(reader, peer.uid).event_id
     with peer.store.catalog.transaction(durable=True) as connection:
@@ -380,6 +385,18 @@ def _number(peer: Peer, found: _Outgoing, seq: int, report: SyncReport) -> bool:
                 after,
             )  # fmt: skip
     return True
+
+
+def _leave_out(
+    found: _Outgoing, refused: Sequence[documents.Documents], report: SyncReport
+) -> None:
+    """Versions that have one number at another remote, and cannot have it at this."""
+    for document in refused:
+        found.documents.remove(document)
+        report.failed.append(
+            f"{document['entity']} {document['uid']} is v{document['number']} at another"
+            f" remote, and {report.remote} has another v{document['number']}"
+        )
 
 
 def _aliases_claimed(

@@ -28,6 +28,14 @@ def claimed(connection: sqlite3.Connection, entity: str, remote: str, uid: str) 
     return row is not None
 
 
+def stands(connection: sqlite3.Connection, entity: str, uid: str) -> bool:
+    """Whether any remote has a version, so that it keeps its number for good."""
+    row = connection.execute(
+        "SELECT 1 FROM sync_document WHERE entity = ? AND uid = ?", (entity, uid)
+    ).fetchone()
+    return row is not None
+
+
 def holder(
     connection: sqlite3.Connection, entity: str, series: int, number: int
 ) -> tuple[int, str] | None:

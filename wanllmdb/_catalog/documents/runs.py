@@ -16,7 +16,7 @@ from typing import Any
 from wanllmdb import _json
 from wanllmdb._catalog import events, registers, values
 from wanllmdb._catalog import runs as run_rows
-from wanllmdb._catalog.documents import projects
+from wanllmdb._catalog.documents import projects, versions
 from wanllmdb._catalog.documents.merge import (
     Deferred,
     Documents,
@@ -132,6 +132,7 @@ def merge(context: Merge, document: Documents) -> None:
     pk = run_rows.find_uid(connection, uid)
     if pk is None:
         pk = _insert(context, project, document)
+        versions.link(connection, "run", uid)
         mine: Documents = {"fields": {}, "epochs": [], "rows": []}
     else:
         found = read(context.reader, uid)

@@ -19,7 +19,9 @@ def read(reader: Reader, uid: str) -> Documents | None:
     row = connection.execute(
         "SELECT version.id, artifact.uid AS artifact, number, digest, files, size,"
         " version.description, version.metadata, version.created_us, ttl_us,"
-        " deleted_us, (SELECT uid FROM run WHERE run.id = version.run_id) AS run"
+        " deleted_us, coalesce((SELECT uid FROM run WHERE run.id = version.run_id),"
+        " (SELECT run FROM sync_edge WHERE version = version.uid"
+        " AND direction = 'made')) AS run"
         " FROM version JOIN artifact ON artifact.id = artifact_id"
         " WHERE version.uid = ?",
         (uid,),
@@ -32,9 +34,11 @@ def read(reader: Reader, uid: str) -> Documents | None:
         **{f"metadata.{k}": v for k, v in _json.loads(row["metadata"]).items()},
     }  # fmt: skip
     edges = connection.execute(
-        "SELECT run.uid, direction, at_us FROM edge JOIN run ON run.id = edge.run_id"
-        " WHERE version_id = ? ORDER BY run.uid, direction",
-        (row["id"],),
+        "SELECT run.uid AS run, direction, at_us FROM edge"
+        " JOIN run ON run.id = edge.run_id WHERE version_id = ?"
+        " UNION SELECT run, direction, at_us FROM sync_edge WHERE version = ?"
+        " AND direction != 'made' ORDER BY run, direction",
+        (row["id"], uid),
     )
     return {
         "entity": "version", "uid": uid,
@@ -75,10 +79,43 @@ def merge(context: Merge, document: Documents) -> None:
     pk = _key(connection, uid)
     assert pk is not None
     registers.merge_tags(connection, "version", uid, pk, document["tags"])
-    connection.executemany(
-        "INSERT INTO edge SELECT ?, id, ?, ? FROM run WHERE uid = ?"
-        " ON CONFLICT DO UPDATE SET at_us = min(at_us, excluded.at_us)",
-        [(pk, direction, at, run) for run, direction, at in document["edges"]],
+    edges = [(uid, *edge) for edge in document["edges"]]
+    if document["run"] is not None:
+        edges.append((uid, document["run"], "made", 0))
+    connection.executemany("INSERT OR IGNORE INTO sync_edge VALUES (?, ?, ?, ?)", edges)
+    link(connection, "version", uid)
+
+
+def link(connection: sqlite3.Connection, column: str, uid: str) -> None:
+    """Turn lineage that waited for a version or a run into rows of its own.
+
+    Args:
+        connection: The transaction.
+        column: ``version`` or ``run``.
+        uid: What is here now.
+    """
+    found = (
+        "FROM sync_edge AS waiting JOIN version ON version.uid = waiting.version"
+        f" JOIN run ON run.uid = waiting.run WHERE waiting.{column} = ?"
+    )
+    connection.execute(
+        "INSERT INTO edge SELECT version.id, run.id, direction, at_us"
+        f" {found} AND direction != 'made' ON CONFLICT DO UPDATE SET"
+        " at_us = excluded.at_us WHERE excluded.at_us < at_us",
+        (uid,),
+    )
+    connection.execute(
+        "UPDATE version SET run_id = (SELECT run.id FROM sync_edge AS waiting"
+        " JOIN run ON run.uid = waiting.run WHERE waiting.version = version.uid"
+        " AND direction = 'made') WHERE run_id IS NULL AND uid IN"
+        f" (SELECT version.uid {found} AND direction = 'made')",
+        (uid,),
+    )
+    connection.execute(
+        f"DELETE FROM sync_edge WHERE {column} = ? AND EXISTS"
+        " (SELECT 1 FROM run WHERE run.uid = sync_edge.run)"
+        " AND EXISTS (SELECT 1 FROM version WHERE version.uid = sync_edge.version)",
+        (uid,),
     )
 
 
@@ -117,9 +154,9 @@ def _insert(context: Merge, artifact: sqlite3.Row, document: Documents) -> None:
                 " here: another remote gave that number to another version.",
             )  # fmt: skip
     connection.execute(
-        "INSERT INTO version (uid, artifact_id, number, digest, files, size, run_id,"
-        " created_us, updated_us) SELECT :uid, :series, :number, :digest, :files,"
-        " :size, (SELECT id FROM run WHERE uid = :run), :created_us, :created_us",
+        "INSERT INTO version (uid, artifact_id, number, digest, files, size,"
+        " created_us, updated_us) VALUES (:uid, :series, :number, :digest, :files,"
+        " :size, :created_us, :created_us)",
         {**{k: document[k] for k in ("uid", "digest", "files", "size", "run",
          "created_us")}, "series": series, "number": number},
     )  # fmt: skip
