@@ -445,6 +445,29 @@ def forget_keys(
     )
 
 
+def keys_known(connection: sqlite3.Connection, remote: str) -> set[str]:
+    """The keys of all objects of bytes that a remote is known to have."""
+    rows = connection.execute(
+        "SELECT DISTINCT key FROM sync_object WHERE remote = ?", (remote,)
+    )
+    return {row[0] for row in rows}
+
+
+def gc_seen(connection: sqlite3.Connection, remote: str) -> str | None:
+    """Which gc of a remote was the last that this Store took notice of."""
+    row = connection.execute(
+        "SELECT value FROM meta WHERE key = ?", (f"gc:{remote}",)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def set_gc_seen(connection: sqlite3.Connection, remote: str, which: str) -> None:
+    """Note which gc of a remote was the last one."""
+    connection.execute(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"gc:{remote}", which)
+    )
+
+
 def held_elsewhere(connection: sqlite3.Connection) -> set[Digest]:
     """Every digest whose bytes lie at some remote."""
     rows = connection.execute("SELECT DISTINCT digest FROM sync_object")

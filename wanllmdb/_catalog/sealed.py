@@ -455,6 +455,16 @@ class PartFacts:
     merged: bool
 
 
+def named(connection: sqlite3.Connection, digest: str) -> list[tuple[str, str]]:
+    """(project's uid, name) of the parts that have a digest."""
+    rows = connection.execute(
+        "SELECT project.uid, part.name FROM part JOIN project"
+        " ON project.id = part.project_id WHERE digest = ?",
+        (digest,),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 def mergeable(
     connection: sqlite3.Connection, project: str, limit: int
 ) -> tuple[list[PartFacts], dict[int, list[RunShare]]]:

@@ -122,7 +122,8 @@ def read_batch(peer: Peer, device: str, seq: int) -> Batch | None:
         raise IntegrityError(
             f"Batch {seq} of device {device} is larger than {LIMIT} bytes.",
             hint="`wanllmdb remote verify` tells what else is wrong there.",
-        )
+            device=device, seq=seq,
+        )  # fmt: skip
     return decode(data, device, seq)
 
 

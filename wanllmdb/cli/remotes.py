@@ -1,4 +1,4 @@
-"""``remote add|ls|test|rm|default``."""
+"""``remote add|ls|test|rm|default|verify|gc``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from wanllmdb._remotes.address import Address
 from wanllmdb._sync import peer
 from wanllmdb.cli import Group
 from wanllmdb.cli.opening import api_of
+from wanllmdb.cli.remotes_care import gc, verify
 from wanllmdb.cli.render import Output, echo, output_options, tell
 from wanllmdb.cli.words import REMOTE, TEXT
 from wanllmdb.types import RemoteRecord
@@ -123,3 +124,7 @@ def default(ctx: click.Context, /, name: str) -> None:
 
 
 COMMANDS = {"remote": remote}
+
+
+remote.add_command(verify)
+remote.add_command(gc)
