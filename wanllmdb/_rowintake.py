@@ -50,6 +50,7 @@ class Prepared:
         parts: What is to be added; shares by the run's uid.
         marks: How far each stream is sealed then, by the run's uid.
         seen: What was sealed of each run when its rows were compared.
+        kept: For a part that a run leaves, its number, and what takes its place.
     """
 
     project: str
@@ -59,6 +60,7 @@ class Prepared:
     _catalog: Database
     _target: Path
     _held: ExitStack
+    kept: list[tuple[int, NewPart]] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -76,7 +78,7 @@ class Prepared:
     ) -> None:
         with self._held:
             named = sealed.part_names(self._catalog.reader, self.project)
-            for part, _ in self.parts:
+            for part in [*(part for part, _ in self.parts), *(n for _, n in self.kept)]:
                 if part.name not in named:
                     (self._target / part.name).unlink(missing_ok=True)
 
@@ -122,6 +124,7 @@ class Intake:
         incoming: RowSet,
         ids: Mapping[str, str] | None = None,
         branches: Mapping[str, RunRef] | None = None,
+        moving: Mapping[str, int] | None = None,
     ) -> Prepared:
         """Look whether a set of parts is what it says, and put what is new in place.
 
@@ -138,6 +141,8 @@ class Intake:
                 elsewhere; default what the rows say.
             branches: The run that a stream is part of here, where that is another one
                 than its rows say.
+            moving: Runs, by uid, that get streams of another run before these rows are
+                added, and the key of that one: what it has counts as theirs.
 
         Returns:
             What `add` takes. It must be left, as a context, after the transaction.
@@ -162,7 +167,7 @@ class Intake:
             source = _Incoming(segments, checked, incoming.ranges, ends)
             source.verify()
             prepared = self._prepared(
-                project, owner, source, ids or {}, branches or {}, held
+                project, owner, source, ids or {}, branches or {}, moving or {}, held
             )
             undone.pop_all()
         return prepared
@@ -187,6 +192,7 @@ class Intake:
         source: _Incoming,
         ids: Mapping[str, str],
         branches: Mapping[str, RunRef],
+        moving: Mapping[str, int],
         held: ExitStack,
     ) -> Prepared:
         target = self.root / _layout.PARTS / project
@@ -196,10 +202,12 @@ class Intake:
             taken = []
             for found in source.ranges:
                 into = branches.get(found.token)
-                new = self._new(found, source, prepared, into)
+                uid = found.run if into is None else into.uid
+                pk = runs.find_uid(self.catalog.reader, uid)
+                pk = moving.get(uid) if pk is None else pk
+                new = self._new(found, source, prepared, into, pk)
                 if new is not None:
                     taken.append(new)
-                    uid = found.run if into is None else into.uid
                     prepared.marks.setdefault(uid, []).append(new.mark)
             if taken:
                 if not target.is_dir():
@@ -211,7 +219,7 @@ class Intake:
                 else:
                     packer = Packer(target, self.root / _layout.TMP, owner)
                     parts = source.rewritten(taken, ids, packer)
-                prepared.parts += [(_new_part(part), part.shares) for part in parts]
+                prepared.parts += [(new_part(part), part.shares) for part in parts]
             undone.pop_all()
         return prepared
 
@@ -221,10 +229,10 @@ class Intake:
         source: _Incoming,
         prepared: Prepared,
         into: RunRef | None,
+        pk: int | None,
     ) -> _Taken | None:
         """What of a range is not here; None where all of it is."""
         uid = found.run if into is None else into.uid
-        pk = runs.find_uid(self.catalog.reader, uid)
         here = _Here()
         if pk is not None:
             record = runs.read(self.catalog.reader, pk)
@@ -431,7 +439,8 @@ def _placed(part: Checked, target: Path) -> Checked:
     return replace(part, path=path)
 
 
-def _new_part(part: Checked) -> NewPart:
+def new_part(part: Checked) -> NewPart:
+    """A part that is in place, as the Catalog takes it; without shares."""
     digest = f"{_digest.PREFIX}{part.file.sha256}"
     return NewPart(
         part.path.name, part.file.layout, part.file.rows, part.file.size, digest, [],
@@ -457,26 +466,35 @@ def add(connection: Any, prepared: Prepared, keys: Mapping[str, int]) -> None:
     if prepared.empty:
         return
     project = projects.name_of(connection, prepared.project)
-    last: dict[int, int | None] = {}
     for uid, marks in prepared.marks.items():
         now, before = sealed.read(connection, keys[uid]), prepared.seen[uid]
         for mark in marks:
             token = mark.identity.token
             if now.mark(token, mark.kind) != before.mark(token, mark.kind):
                 raise Moved
-        last[keys[uid]] = _greatest(part.step_max for part in now.parts)
+    add_parts(connection, project, prepared, keys)
+    for uid, marks in prepared.marks.items():
+        sealed.set_watermarks(connection, keys[uid], marks)
+
+
+def add_parts(
+    connection: Any, project: str, prepared: Prepared, keys: Mapping[str, int]
+) -> None:
+    """List parts in the Catalog, each run's share after what it has already."""
+    owners = {keys[uid] for _, by_uid in prepared.parts for uid in by_uid}
+    last = {
+        pk: _greatest(part.step_max for part in sealed.read(connection, pk).parts)
+        for pk in owners
+    }
     for part, by_uid in prepared.parts:
         shares = []
         for uid, held in by_uid.items():
             share = replace(held, run=keys[uid])
-            before_it = last[share.run]
-            low = share.step_min
+            before_it, low = last[share.run], share.step_min
             after = before_it is None or low is None or low > before_it
             shares.append(replace(share, plain=share.plain and after))
             last[share.run] = _greatest([before_it, share.step_max])
         sealed.add_part(connection, project, replace(part, shares=shares))
-    for uid, marks in prepared.marks.items():
-        sealed.set_watermarks(connection, keys[uid], marks)
 
 
 def _greatest(steps: Iterable[int | None]) -> int | None:

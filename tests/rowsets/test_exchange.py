@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -169,3 +172,57 @@ def test_sql_of_a_taken_run_is_the_same(bench, exchange):
         wanted = own.query(statement).fetchall()
         assert wanted
         assert other.query(statement).fetchall() == wanted
+
+
+def test_a_log_that_was_sealed_and_went_on_keeps_its_numbers(bench, exchange):
+    """A write into the summary that is sealed is not read from the log again."""
+    run = record(bench)
+    run.summary["best"] = 1
+    run.log({"loss": 3.0})
+    run.summary["best"] = 2
+    run.finish()
+    bench.release()
+    wanted, store = exchange.digests(bench.store), bench.copy()
+    cut = parity.cut_back(store)
+    bench.compact(store, INLINE_BYTES=0, MERGED_BYTES=0)
+    for path, rest in cut:
+        with path.open("ab") as file:
+            file.write(rest)
+    assert exchange.digests(store) == wanted
+    bench.compact(store, INLINE_BYTES=0, MERGED_BYTES=0)
+    assert exchange.digests(store) == wanted
+
+
+def test_the_digest_is_what_its_rule_says(bench, exchange):
+    """Computed by hand, from the history."""
+    run = bench.begin(id="r")
+    run.log({"loss": 0.5, "n": 3})
+    run.log({"loss": float("nan"), "text": "ä"})
+    run.summary["best"] = {"x": 1}
+    run.finish()
+    (one,) = exchange.out(bench.store)
+    (found,) = one.ranges
+    import pyarrow.parquet as pq
+
+    (wide,) = [p for p in one.parts if p.layout == "wide"]
+    (objects,) = [p for p in one.parts if p.layout == "objects"]
+    times = pq.read_table(wide.path)["_ts"].cast("int64").to_pylist()
+    (at,) = pq.read_table(objects.path)["_ts"].cast("int64").to_pylist()
+
+    def ints(*values):
+        return hashlib.sha256(struct.pack(f"<{len(values)}q", *values)).hexdigest()
+
+    def raw(data):
+        return hashlib.sha256(data).hexdigest()
+
+    lines = [
+        ["metrics", found.token, 1, "primary"],
+        [2, ints(0, 1), ints(0, 1), ints(*times)],
+        ["loss", "d", 2, ints(0, 1), raw(struct.pack("<2d", 0.5, float("nan")))],
+        ["n", "q", 1, ints(0), ints(3)],
+        ["text", "s", 1, ints(1), raw(b'"\\u00e4"\n')],
+        [1, raw(f'[2,{at},"best",{{"x":1}}]\n'.encode())],
+    ]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    assert found.digest == raw(text.encode())
+    assert (found.first, found.end, found.rows_before) == (0, 3, 0)

@@ -169,6 +169,14 @@ def device(connection: sqlite3.Connection) -> str:
     return str(row[0])
 
 
+def devices(connection: sqlite3.Connection) -> list[str]:
+    """What this Store is called at remotes, and what it was called before."""
+    rows = connection.execute(
+        "SELECT value FROM meta WHERE key = 'device' OR key = 'former_devices'"
+    )
+    return [name for row in rows for name in row[0].split()]
+
+
 def clock(connection: sqlite3.Connection) -> int:
     """This Store's hybrid logical clock."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'hlc'").fetchone()
@@ -202,6 +210,11 @@ def renew_device(connection: sqlite3.Connection) -> str:
     """
     old = device(connection)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'device'", (_ids.uid(),))
+    connection.execute(
+        "INSERT INTO meta VALUES ('former_devices', ?)"
+        " ON CONFLICT DO UPDATE SET value = value || ' ' || excluded.value",
+        (old,),
+    )
     connection.execute(
         "INSERT OR REPLACE INTO sync_cursor SELECT remote, device, seq FROM sync_state"
         " WHERE device = ?",
@@ -432,6 +445,29 @@ def forget_keys(
     )
 
 
+def keys_known(connection: sqlite3.Connection, remote: str) -> set[str]:
+    """The keys of all objects of bytes that a remote is known to have."""
+    rows = connection.execute(
+        "SELECT DISTINCT key FROM sync_object WHERE remote = ?", (remote,)
+    )
+    return {row[0] for row in rows}
+
+
+def gc_seen(connection: sqlite3.Connection, remote: str) -> str | None:
+    """Which gc of a remote was the last that this Store took notice of."""
+    row = connection.execute(
+        "SELECT value FROM meta WHERE key = ?", (f"gc:{remote}",)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def set_gc_seen(connection: sqlite3.Connection, remote: str, which: str) -> None:
+    """Note which gc of a remote was the last one."""
+    connection.execute(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"gc:{remote}", which)
+    )
+
+
 def held_elsewhere(connection: sqlite3.Connection) -> set[Digest]:
     """Every digest whose bytes lie at some remote."""
     rows = connection.execute("SELECT DISTINCT digest FROM sync_object")
@@ -494,6 +530,15 @@ def conflicts(connection: sqlite3.Connection) -> list[Conflict]:
     rows = connection.execute(
         "SELECT remote, kind, entity, uid, mine, theirs, found_us FROM conflict"
         " WHERE resolved_us IS NULL ORDER BY id"
+    )
+    return [Conflict(*row) for row in rows]
+
+
+def all_conflicts(connection: sqlite3.Connection) -> list[Conflict]:
+    """Every conflict there was, resolved ones too, the oldest first."""
+    rows = connection.execute(
+        "SELECT remote, kind, entity, uid, mine, theirs, found_us FROM conflict"
+        " ORDER BY id"
     )
     return [Conflict(*row) for row in rows]
 

@@ -298,6 +298,58 @@ def retire_parts(connection: sqlite3.Connection, parts: Iterable[int]) -> None:
             connection.execute("DELETE FROM part WHERE id = ?", (part,))
 
 
+def swap_part(connection: sqlite3.Connection, part: int, new: NewPart) -> None:
+    """Put another file in a part's place, of the runs that it holds still.
+
+    It keeps its number: by that, a run's parts are in the order of its rows.
+    """
+    place = connection.execute(
+        "SELECT 'parts/' || project.uid || '/' || part.name FROM part"
+        " JOIN project ON project.id = part.project_id WHERE part.id = ?",
+        (part,),
+    ).fetchone()[0]
+    retire(connection, place, "part")
+    connection.execute(
+        "UPDATE part SET name = ?, rows = ?, bytes = ?, digest = ? WHERE id = ?",
+        (new.name, new.rows, new.bytes, new.digest, part),
+    )
+    connection.executemany(
+        "UPDATE part_run SET row_first = ? WHERE run_id = ? AND part_id = ?",
+        [(share.row_first, share.run, part) for share in new.shares],
+    )
+
+
+def drop_shares(connection: sqlite3.Connection, pk: int) -> None:
+    """Forget what parts hold of a run; `retire_empty` finds those of nobody."""
+    connection.execute("DELETE FROM part_run WHERE run_id = ?", (pk,))
+
+
+def move_streams(
+    connection: sqlite3.Connection, pk: int, tokens: Iterable[str], to: int
+) -> None:
+    """Hand streams of a run, and what the Catalog holds of them, to another one.
+
+    The run keeps a watermark of no rows: its log may be on the disk for some time yet,
+    and must not be read as if it were not sealed.
+    """
+    for token in tokens:
+        connection.execute(
+            "INSERT INTO watermark SELECT ?, token, kind, epoch, writer, seq, bytes,"
+            " rows FROM watermark WHERE run_id = ? AND token = ?",
+            (to, pk, token),
+        )
+        connection.execute(
+            "UPDATE watermark SET rows = 0 WHERE run_id = ? AND token = ?", (pk, token)
+        )
+        for table in ("stream", "inline_log"):
+            connection.execute(
+                f"UPDATE {table} SET run_id = ? WHERE run_id = ? AND token = ?",
+                (to, pk, token),
+            )
+    for run in (pk, to):  # neither has the rows that it had
+        connection.execute("UPDATE inline_log SET plain = 0 WHERE run_id = ?", (run,))
+
+
 def retire_empty(connection: sqlite3.Connection) -> None:
     """Give up parts of which no run is left."""
     rows = connection.execute(
@@ -401,6 +453,16 @@ class PartFacts:
     rows: int
     digest: str
     merged: bool
+
+
+def named(connection: sqlite3.Connection, digest: str) -> list[tuple[str, str]]:
+    """(project's uid, name) of the parts that have a digest."""
+    rows = connection.execute(
+        "SELECT project.uid, part.name FROM part JOIN project"
+        " ON project.id = part.project_id WHERE digest = ?",
+        (digest,),
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 def mergeable(

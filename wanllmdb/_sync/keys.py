@@ -16,6 +16,8 @@ PACKS = "packs/"
 VERSIONS = "versions/"
 ALIASES = "aliases/"
 GC = "gc/"
+GC_DONE = "gc/done.json"
+"""Says by a nonce that a gc deleted something since: what was known may be gone."""
 
 _DEVICE = re.compile(r"[0-9a-f]{32}\Z")
 _BATCH = re.compile(r"log/([0-9a-f]{32})/(\d{10})\.json\Z")

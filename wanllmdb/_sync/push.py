@@ -7,6 +7,7 @@ with. What a remote is told once, it is not told again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from wanllmdb._sync.claims import Wanted, claim_aliases, claim_numbers
 from wanllmdb._sync.needs import blobs_of
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.report import SyncReport
+from wanllmdb._sync.tombstones import read_tombstone
 from wanllmdb._sync.upload import PACKED_PART, Item, blob_item, upload
 from wanllmdb.errors import IntegrityError, RemoteDeniedError
 from wanllmdb.types import Kind, RunRecord
@@ -233,16 +235,30 @@ def _refuse_second_writer(peer: Peer) -> None:
 
 
 def _forget_condemned(peer: Peer) -> None:
-    """What gc is about to remove is uploaded anew, should it be needed again."""
-    import json
-
+    """What a gc is about to delete, or has deleted, is uploaded anew if needed."""
     for listed in peer.remote.iter_keys(keys.GC):
-        try:
-            condemned = json.loads(peer.remote.get(listed.key))["keys"]
-        except (LookupError, ValueError, TypeError):
-            continue
-        with peer.store.catalog.transaction(durable=True) as connection:
-            remotes.forget_keys(connection, peer.uid, condemned)
+        if listed.key == keys.GC_DONE:
+            _forget_deleted(peer)
+        elif (tombstone := read_tombstone(peer, listed)) is not None:
+            with peer.store.catalog.transaction(durable=True) as connection:
+                remotes.forget_keys(connection, peer.uid, tombstone.condemned)
+
+
+def _forget_deleted(peer: Peer) -> None:
+    """After a gc that deleted something, ask once what is left."""
+    nonce = hashlib.sha256(peer.remote.get(keys.GC_DONE, 0, 4096)).hexdigest()
+    reader = peer.store.catalog.reader
+    if remotes.gc_seen(reader, peer.uid) == nonce:
+        return
+    left = {
+        found.key
+        for prefix in (keys.BLOBS, keys.PACKS, keys.PARTS)
+        for found in peer.remote.iter_keys(prefix)
+    }
+    known = remotes.keys_known(reader, peer.uid)
+    with peer.store.catalog.transaction(durable=True) as connection:
+        remotes.forget_keys(connection, peer.uid, known - left)
+        remotes.set_gc_seen(connection, peer.uid, nonce)
 
 
 # Bytes
@@ -378,8 +394,8 @@ def _leave_out(
     for document in refused:
         found.documents.remove(document)
         report.failed.append(
-            f"{document['entity']} {document['uid']} is v{document['number']} at another"
-            f" remote, and {report.remote} has another v{document['number']}"
+            f"{document['entity']} {document['uid']} is v{document['number']} elsewhere"
+            f" for good, and {report.remote} has another v{document['number']}"
         )
 
 

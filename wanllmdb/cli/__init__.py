@@ -45,7 +45,13 @@ _COMMANDS = {
     "artifact": ("artifacts", "Versioned files: put, get, compare, verify"),
     "project": ("projects", "List and change projects"),
     "model": ("models", "Models of the registry, and their stages"),
+    "run": ("resolving", "Settle runs that two laptops made or went on with"),
+    "remote": ("remotes", "Buckets and directories to sync with"),
+    "sync": ("sync", "Pull, then push; --watch, --status, --verify"),
+    "push": ("sync", "Tell the remote what is new here"),
+    "pull": ("sync", "Take over what others told the remote"),
     "trash": ("trash", "What was removed"),
+    "remote": ("remotes", "Buckets and directories to sync with"),
     "store": ("store", "Compact, verify, sizes, backups"),
 }
 
