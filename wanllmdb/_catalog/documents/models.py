@@ -167,9 +167,7 @@ def _insert(
 ) -> None:
     connection, number = context.connection, document["number"]
     if numbers.holder(connection, "model_version", model["id"], number) is not None:
-        moved = numbers.make_room(
-            connection, "model_version", model["id"], context.remote, [number]
-        )
+        moved = numbers.make_room(connection, "model_version", model["id"], [number])
         context.notices += [
             numbers.told(f"model {model['name']}", *ends) for ends in moved.values()
         ]
