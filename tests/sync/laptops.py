@@ -84,9 +84,7 @@ class Laptop:
         how = {"project": "p", "reinit": "create_new", **how}
         return wanllmdb.init(store=self.store, **how)
 
-    def run(
-        self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any
-    ) -> None:
+    def run(self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any) -> None:
         """A run from its beginning to its end."""
         run = self.begin(id=id, **how)
         if isinstance(rows, int):
@@ -153,9 +151,7 @@ class Laptop:
     def runs(self) -> dict[str, Any]:
         """The rows of every run that is not in the trash, by project and id."""
         with self.api() as api:
-            return {
-                run.path: plain_rows(run) for run in api.runs(limit=None)
-            }
+            return {run.path: plain_rows(run) for run in api.runs(limit=None)}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -271,7 +267,9 @@ def contents(
         found |= {f"run {run.path} {name}": value for name, value in _said(run)}
     for table, columns in TABLES.items() if views else ():
         rows = api.query(f"SELECT {columns} FROM {table}").fetchall()
-        found[f"sql {table}"] = sorted(repr(row) for row in rows if "@" not in repr(row))
+        found[f"sql {table}"] = sorted(
+            repr(row) for row in rows if "@" not in repr(row)
+        )
     return found
 
 
@@ -282,7 +280,7 @@ def _said(run: Any) -> Iterator[tuple[str, Any]]:
     ):  # fmt: skip
         yield name, _plain(getattr(run, name))
     yield "tags", sorted(run.tags)
-    yield "history", [repr(row) for row in run.scan_history()]
+    yield "history", [_plain(row) for row in run.scan_history()]
     yield "logs", [repr(line) for line in run.logs()]
     yield "system", [repr(row) for row in run.system.fetchall()]
     yield "files", sorted((each.name, each.size, each.digest) for each in run.files())

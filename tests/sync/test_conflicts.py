@@ -258,6 +258,19 @@ def test_a_number_that_another_laptop_took_is_made_room_for(
     assert "v3" in str(held)
 
 
+def test_numbers_stand_in_whatever_order_they_are_told(a: Laptop, b: Laptop) -> None:
+    """A version that was pulled is not moved to make room for the next one pulled."""
+    a.commit("one")
+    a.commit("two")
+    with a.api() as api:  # it is told of after the second one then
+        version = api.artifact("p/data:v1")
+        version.metadata = {"m": 1}
+        version.save()
+    b.commit("three")
+    quieten(a, b)
+    check_equal(a, b)
+
+
 def test_the_same_content_under_one_number_is_one_version(a: Laptop, b: Laptop) -> None:
     """Two laptops that committed the same have one version, with both lineages."""
     a.commit("same", id="ra", aliases=["x"])
@@ -357,9 +370,7 @@ def test_a_stage_of_one_holder_has_one_holder_everywhere(a: Laptop, b: Laptop) -
 # Copies
 
 
-def test_a_copied_store_is_another_device(
-    a: Laptop, b: Laptop, laptop: Any
-) -> None:
+def test_a_copied_store_is_another_device(a: Laptop, b: Laptop, laptop: Any) -> None:
     """It goes on from what it is, and both push from then on."""
     a.run("r")
     a.sync()

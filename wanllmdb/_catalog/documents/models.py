@@ -179,6 +179,7 @@ def _insert(
             document["created_us"],
         ),
     )  # fmt: skip
+    numbers.claim(connection, "model_version", context.remote, document["uid"])
     connection.execute(
         "UPDATE model SET last_number = max(last_number, ?) WHERE id = ?",
         (number, model["id"]),

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from wanllmdb import _json
-from wanllmdb._catalog import events
+from wanllmdb._catalog import events, remotes
 
 SERIES = {
     "version": ("artifact", "artifact_id"),
@@ -26,6 +26,14 @@ def claimed(connection: sqlite3.Connection, entity: str, remote: str, uid: str) 
         (remote, entity, uid),
     ).fetchone()
     return row is not None
+
+
+def claim(connection: sqlite3.Connection, entity: str, remote: str, uid: str) -> None:
+    """Note at once that a remote has a version: others of the batch must not move it.
+
+    What it says of it is noted when the batch is merged.
+    """
+    remotes.set_digests(connection, remote, [(entity, uid, "")])
 
 
 def stands(connection: sqlite3.Connection, entity: str, uid: str) -> bool:

@@ -139,6 +139,7 @@ def _insert(context: Merge, artifact: sqlite3.Row, document: Documents) -> None:
         ).fetchone()[0]
         if same and not numbers.stands(connection, "version", held[1]):
             _adopt(connection, held, document)
+            numbers.claim(connection, "version", context.remote, document["uid"])
             return
         moved = numbers.make_room(connection, "version", series, [number])
         after = remotes.state(connection, context.remote).event_id
@@ -162,6 +163,7 @@ def _insert(context: Merge, artifact: sqlite3.Row, document: Documents) -> None:
         {**{k: document[k] for k in ("uid", "digest", "files", "size", "run",
          "created_us")}, "series": series, "number": number},
     )  # fmt: skip
+    numbers.claim(connection, "version", context.remote, document["uid"])
     connection.execute(
         "UPDATE artifact SET last_number = max(coalesce(last_number, 0), ?)"
         " WHERE id = ?",
