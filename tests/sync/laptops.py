@@ -14,6 +14,7 @@ import os
 import wanllmdb
 from wanllmdb import _clock, _sync
 from wanllmdb._catalog import documents, remotes
+from wanllmdb._catalog.connection import Database
 from wanllmdb._remotes.address import Address, open_remote
 from wanllmdb._remotes.port import Remote
 from wanllmdb._store import Store
@@ -179,44 +180,67 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing catches it."""
 
 
-class Killing:
-    """A Remote of which one call never returns.
+class Countdown:
+    """Kills at the n-th thing that a sync does: a call of a remote, or a transaction.
 
     Args:
-        remote: The real one.
-        call: The number of that call, from 1 on.
-        after: Whether it takes effect.
+        left: Which, from 1 on.
+        after: Whether that still takes effect.
     """
+
+    def __init__(self, left: int, *, after: bool) -> None:
+        self.left = left
+        self.after = after
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        self.left -= 1
+        last = self.left == 0
+        if last and not self.after:
+            raise Killed
+        try:
+            yield
+        finally:
+            if last:
+                raise Killed
+
+
+class Killing:
+    """A Remote with a countdown."""
 
     VERBS = ("get", "download", "put", "upload", "create", "iter_keys", "delete")
 
-    def __init__(self, remote: Remote, call: int, *, after: bool) -> None:
+    def __init__(self, remote: Remote, countdown: Countdown) -> None:
         self._remote = remote
-        self._left = call
-        self._after = after
+        self._countdown = countdown
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._remote, name)
         return partial(self._call, found) if name in self.VERBS else found
 
     def _call(self, verb: Callable[..., Any], *args: Any) -> Any:
-        self._left -= 1
-        if self._left == 0 and not self._after:
-            raise Killed
-        done = verb(*args)
-        if self._left == 0:
-            raise Killed
-        return done
+        with self._countdown.around():
+            return verb(*args)
 
 
 @contextmanager
-def killing(call: int, *, after: bool = False) -> Iterator[None]:
-    """Let syncs die at their n-th call of a remote."""
+def killing(point: int, *, after: bool = False) -> Iterator[None]:
+    """Let a sync die at the n-th thing that it does."""
+    countdown = Countdown(point, after=after)
+    real = Database.transaction
 
     def opened(address: Address) -> Any:
-        return Killing(open_remote(address), call, after=after)
+        return Killing(open_remote(address), countdown)
 
-    with mock.patch("wanllmdb._sync.peer.open_remote", opened):
+    @contextmanager
+    def transaction(self: Database, **how: Any) -> Iterator[Any]:
+        with countdown.around(), real(self, **how) as connection:
+            yield connection
+
+    with (
+        mock.patch("wanllmdb._sync.peer.open_remote", opened),
+        mock.patch.object(Database, "transaction", transaction),
+    ):
         yield
 
 

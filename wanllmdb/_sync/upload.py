@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,14 +72,14 @@ def upload(
     packs = [*large, *_packs([item for item in items if item.size < item.limit])]
     done: dict[str, Place] = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        jobs = [
+        jobs = {
             pool.submit(
                 _alone if pack[0].size >= pack[0].limit else _packed, peer, pack
-            )
+            ): pack
             for pack in packs
-        ]
-        for pack, job in zip(packs, jobs, strict=True):
-            places = job.result()
+        }
+        for job in as_completed(jobs):  # noted at once: a killed push goes on from it
+            pack, places = jobs[job], job.result()
             changed = [item.digest for item in pack if item.digest not in places]
             report.failed += [f"the bytes of {d} have changed here" for d in changed]
             if not places:
