@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -97,9 +99,9 @@ def test_nothing_but_add_and_test_reaches_for_the_network(cli, two_runs):
     from wanllmdb._catalog import remotes
     from wanllmdb.types import RemoteRecord
 
-    with wanllmdb.Api() as api:
-        with api.store.catalog.transaction(durable=True) as connection:
-            remotes.add(
+    api = wanllmdb.Api()
+    with api, api.store.catalog.transaction(durable=True) as connection:
+        remotes.add(
                 connection,
                 RemoteRecord("s3", "s3://bucket/x", "http://127.0.0.1:9", None, True,
                              False, True, "0" * 32, 0),
@@ -107,9 +109,6 @@ def test_nothing_but_add_and_test_reaches_for_the_network(cli, two_runs):
     assert "s3://bucket/x" in cli("remote", "ls").stdout
     assert "waiting: 1 projects, 3 runs" in cli("sync", "--status").stdout
     code = "import wanllmdb as w\nwith w.init() as run: run.log({'a': 1})"
-    import subprocess
-    import sys
-
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

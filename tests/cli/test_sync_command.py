@@ -154,15 +154,9 @@ def test_verify_compares_both_sides(cli, hub, other):
     cli("sync")
     other("sync")
     assert "hold the same" in other("sync", "--verify").stdout
-    with wanllmdb.Api(hub.parent / "other") as api:
-        run = api.run("p/a")
-        with api.store.catalog.transaction(durable=True) as connection:
-            connection.execute("INSERT INTO meta VALUES ('merging', '1')")
-            connection.execute(
-                "UPDATE run SET notes = 'x' WHERE id = ?", (run.record.pk,)
-            )
-            connection.execute("DELETE FROM meta WHERE key = 'merging'")
-            connection.execute("UPDATE sync_document SET change_id = 999999")
+    api = wanllmdb.Api(hub.parent / "other")
+    with api, api.store.catalog.transaction(durable=True) as connection:
+        connection.execute("UPDATE sync_document SET digest = 'x' WHERE entity = 'run'")
     done = other("sync", "--verify", ok=False)
     assert (done.returncode, "what is said of it here" in done.stdout) == (5, True)
 

@@ -78,7 +78,7 @@ def test_where_fetching_is_off_the_error_names_the_remote(here, monkeypatch):
     monkeypatch.setenv("WANLLMDB_FETCH", "0")
     with here.api() as api:
         file = api.run("p/r1").files()[0]
-        with pytest.raises(MissingBlobError, match="remote r, and.*off"):
+        with pytest.raises(MissingBlobError, match=r"remote r, and.*off"):
             file.read()
 
 
@@ -173,9 +173,9 @@ def test_offline_the_error_says_that_the_remote_could_not_be_asked(here, remote)
 
 def test_without_a_remote_nothing_is_asked(store):
     """The error is the plain one."""
-    with wanllmdb.init(project="p") as run:
-        with pytest.raises(ArtifactNotFoundError) as caught:
-            run.use_artifact("nothing")
+    run = wanllmdb.init(project="p")
+    with run, pytest.raises(ArtifactNotFoundError) as caught:
+        run.use_artifact("nothing")
     assert "emote" not in str(caught.value)
 
 
@@ -194,3 +194,32 @@ def cli_lines():
         return done.output
 
     return run
+
+
+def test_a_run_that_was_removed_for_good_does_not_hide_the_rows_of_others(a, b):
+    """What was packed together with its rows is taken over."""
+    a.run("r1", rows=1)
+    a.run("r2", rows=1)
+    a.sync()
+    b.sync()
+    b.purge("r1")
+    for name in ("r1", "r2"):
+        run = a.begin(id=name, resume="must")
+        run.log({"n": 5})
+        run.finish()
+    a.sync()
+    b.sync()
+    assert b.runs["p/r2"][-1] == {"n": 5}
+
+
+def test_one_run_is_pulled_with_all_its_rows(a, b):
+    """Though they are packed together with those of runs that are not wanted."""
+    a.run("r1")
+    a.run("r2")
+    a.sync()
+    with a.api() as api:
+        uid = api.run("p/r2").record.uid
+    b.sync(choice=Choice(runs=frozenset({uid})), direction="pull")
+    assert b.runs == {"p/r2": a.runs["p/r2"]}
+    quieten(a, b)
+    check_equal(a, b)
