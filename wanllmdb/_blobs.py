@@ -7,7 +7,7 @@ its bytes when it is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +33,13 @@ class Blobs:
         root: Where they are.
         tmp_dir: Where drafts are, on the same filesystem.
         trash: Where gc puts what nothing needs.
+
+    Attributes:
+        fetch: Brings blobs that are not here from where they are known to be, and says
+            whether it brought one; None: nothing is known to be elsewhere.
     """
+
+    fetch: Callable[[Collection[str]], bool] | None = None
 
     def __init__(self, root: Path, tmp_dir: Path, trash: Path) -> None:
         self._root = root / "sha256"
@@ -248,23 +254,60 @@ class Blobs:
                 _files.fsync_dir(place)
 
     def open(self, digest: str) -> BinaryIO:
-        """A blob, to be read; it is not checked.
+        """A blob, to be read; it is not checked. One that lies elsewhere is fetched.
 
         Raises:
             MissingBlobError: it is not there.
+            RemoteError: it lies at a remote that cannot be read.
         """
         path = self.path_of(digest)
-        for _ in range(2):
+        for fetching in (False, False, True):
             try:
                 return path.open("rb")
             except FileNotFoundError:
                 # A gc moves what was just named for a moment, and then back.
-                if not self._taken_back(path) and not path.exists():
+                if self._taken_back(path) or path.exists():
+                    continue
+                if fetching or not self.fetched(digest):
                     break
         raise MissingBlobError(
             f"The blob {digest} is missing.",
             hint="Restore it from a backup.", digest=digest,
         )  # fmt: skip
+
+    def fetched(self, digest: str) -> bool:
+        """Whether a blob that is not here was fetched from elsewhere now.
+
+        Raises:
+            MissingBlobError: it lies elsewhere, and fetching is switched off.
+            RemoteError: it lies at a remote that cannot be read.
+        """
+        return self.fetch is not None and self.fetch([digest])
+
+    def fetch_lacking(self, sizes: Mapping[Digest, int | None]) -> None:
+        """Fetch what is not here and lies elsewhere, all at once.
+
+        Args:
+            sizes: The contents that are wanted, as `present` takes them.
+
+        Raises:
+            MissingBlobError: fetching is switched off.
+            RemoteError: a remote cannot be read.
+        """
+        if self.fetch is not None and (lacking := sizes.keys() - self.present(sizes)):
+            self.fetch(lacking)
+
+    def here(self, digest: str) -> Path:
+        """Where a blob is, or would be; it was fetched if it lay elsewhere.
+
+        Raises:
+            MissingBlobError: it lies elsewhere, and fetching is switched off.
+            RemoteError: it lies at a remote that cannot be read.
+        """
+        path = self.path_of(digest)
+        if not path.exists() and not self._taken_back(path):
+            self.fetched(digest)
+        return path
 
     def get(self, digest: str) -> bytes:
         """The bytes of a blob, checked against its name.
@@ -272,10 +315,15 @@ class Blobs:
         Raises:
             MissingBlobError: it is not there.
             DigestMismatchError: its bytes changed.
+            RemoteError: it lies at a remote that cannot be read.
         """
         with self.open(digest) as file:
             data = file.read()
         if _digest.of_bytes(data) != digest:
+            if self.fetch is not None and self.set_aside(digest):
+                # Missing now: fetched, if it lies elsewhere whole.
+                with self.open(digest) as file:
+                    return file.read()
             raise DigestMismatchError(
                 f"The bytes of blob {digest} have changed.",
                 hint="Restore it from a backup.",

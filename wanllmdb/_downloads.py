@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanllmdb import _digest, _layout, _targets, _voice
-from wanllmdb._catalog import stat_cache
+from wanllmdb._catalog import remotes, stat_cache
 from wanllmdb._catalog.stat_cache import Listing, packed
 from wanllmdb._manifest import Entry, Manifest, entry_path
 from wanllmdb._staging import hash_file
@@ -76,6 +76,8 @@ def write(
     """
     refuse_store(store, root)
     wanted = [entry for entry in entries if references or entry.uri is None]
+    stored = {e.digest: e.size for e in wanted if e.uri is None and e.digest}
+    store.blobs.fetch_lacking(stored)
     with _targets.opened(root) as target:
         _targets.refuse_alike([entry.path for entry in wanted], target)
         if tidy:
@@ -183,9 +185,14 @@ def _write_entry(
     store: Store, version: VersionRecord, entry: Entry, target: Target
 ) -> None:
     if entry.uri is None:
-        _put(
-            target, entry.path, lambda write: _copy_whole(store, version, entry, write)
-        )
+        fill = partial(_copy_whole, store, version, entry)
+        try:
+            _put(target, entry.path, fill)
+        except DigestMismatchError:  # it was set aside, and may lie at a remote whole
+            assert entry.digest is not None
+            if not store.blobs.fetched(entry.digest):
+                raise
+            _put(target, entry.path, fill)
         return
     fetches = dict(_fetches(version, entry))
     _targets.refuse_alike(fetches, target)
@@ -341,6 +348,8 @@ def problems(
     for entry in entries:
         if entry.uri is not None and not references:
             continue
+        if root is None and is_elsewhere(store, entry):
+            continue
         try:
             if not _is_whole(store, version, entry, root):
                 yield f"{version.path}: the bytes of {entry.path!r} have changed"
@@ -352,6 +361,15 @@ def problems(
             gone = isinstance(error.__cause__, FileNotFoundError)
             said = "is missing" if gone else error.message.rstrip(".")
             yield f"{version.path}: {entry.path!r} {said}"
+
+
+def is_elsewhere(store: Store, entry: Entry) -> bool:
+    """Whether an entry's bytes are not here, but lie at a remote."""
+    if entry.uri is not None or entry.digest is None:
+        return False
+    if store.blobs.present({entry.digest: None}):
+        return False
+    return bool(remotes.places_of(store.catalog.reader, entry.digest))
 
 
 def _is_whole(

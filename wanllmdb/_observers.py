@@ -17,9 +17,9 @@ def on(events: str, observer: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         events: ``start``, ``finish``, ``crash``, ``alert``, ``artifact`` or ``sync``;
             several are separated by ``|``.
-        observer: Called with the run, the alert, or the record of the run that was
-            found crashed (each has an ``id`` or ``title``); what it raises is noted in
-            the debug log and goes nowhere else.
+        observer: Called with the run, the alert, the version, what a sync did, or the
+            record of the run that was found crashed; what it raises is noted in the
+            debug log and goes nowhere else.
 
     Returns:
         The observer, so that this can be used as a decorator's last step.

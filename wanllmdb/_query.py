@@ -11,6 +11,7 @@ from wanllmdb import (
     _artifacts,
     _edits,
     _files,
+    _first_use,
     _projects,
     _ranking,
     _reductions,
@@ -72,6 +73,7 @@ class Api:
 
     def __init__(self, store: str | os.PathLike[str] | None = None, **_: Any) -> None:
         self.store = Store(_settings.find_store(store), create=False)
+        _first_use.attach(self.store)
 
     def __enter__(self) -> Api:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from wanllmdb import _digest
-from wanllmdb._catalog import artifacts, checks, drafts, runs
+from wanllmdb._catalog import artifacts, checks, drafts, remotes, runs
 from wanllmdb._manifest import Manifest, decode
 from wanllmdb._store import Store
 from wanllmdb.errors import IntegrityError, InvalidInputError
@@ -61,8 +61,11 @@ def of_versions(store: Store) -> Iterator[Use | DamagedManifest]:
         for added in additions:
             users = found.setdefault(Digest(added.addition.manifest), [])
             users.append(f"a draft of {added.addition.adder}")
+    elsewhere = remotes.held_elsewhere(store.catalog.reader)
     for digest, versions in found.items():
         yield Use(digest, versions[0], "the manifest")
+        if digest in elsewhere and not store.blobs.present({digest: None}):
+            continue  # and so does what it names
         try:
             manifest = decode(store.blobs.get(digest))
         except IntegrityError as error:

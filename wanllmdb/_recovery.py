@@ -20,7 +20,8 @@ READER_SECONDS = 1.0
 def recover_dead(store: Store, project: str | None = None) -> list[RunRecord]:
     """Give every run whose writers died its end and its summary.
 
-    Runs that live are left alone, and so is all of a read-only Store.
+    Runs that live are left alone, and those of other Stores, and all of a read-only
+    one.
 
     Returns:
         The runs recovered now.
@@ -52,11 +53,13 @@ def recover(store: Store, record: RunRecord, wait_seconds: float = 0.0) -> bool:
         wait_seconds: How long to wait for another process that recovers it now.
 
     Returns:
-        False if a process lives that writes to it, or another one recovers it.
+        False if a process lives that writes to it, another one recovers it, or it is
+        another Store's.
     """
     if (
         record.state is not State.RUNNING
         or store.read_only
+        or not runs.is_ours(store.catalog.reader, record)
         or store.liveness.is_live(record)
     ):
         return False

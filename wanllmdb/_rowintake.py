@@ -124,6 +124,7 @@ class Intake:
         incoming: RowSet,
         ids: Mapping[str, str] | None = None,
         branches: Mapping[str, RunRef] | None = None,
+        moving: Mapping[str, int] | None = None,
     ) -> Prepared:
         """Look whether a set of parts is what it says, and put what is new in place.
 
@@ -140,6 +141,8 @@ class Intake:
                 elsewhere; default what the rows say.
             branches: The run that a stream is part of here, where that is another one
                 than its rows say.
+            moving: Runs, by uid, that get streams of another run before these rows are
+                added, and the key of that one: what it has counts as theirs.
 
         Returns:
             What `add` takes. It must be left, as a context, after the transaction.
@@ -164,7 +167,7 @@ class Intake:
             source = _Incoming(segments, checked, incoming.ranges, ends)
             source.verify()
             prepared = self._prepared(
-                project, owner, source, ids or {}, branches or {}, held
+                project, owner, source, ids or {}, branches or {}, moving or {}, held
             )
             undone.pop_all()
         return prepared
@@ -189,6 +192,7 @@ class Intake:
         source: _Incoming,
         ids: Mapping[str, str],
         branches: Mapping[str, RunRef],
+        moving: Mapping[str, int],
         held: ExitStack,
     ) -> Prepared:
         target = self.root / _layout.PARTS / project
@@ -198,10 +202,12 @@ class Intake:
             taken = []
             for found in source.ranges:
                 into = branches.get(found.token)
-                new = self._new(found, source, prepared, into)
+                uid = found.run if into is None else into.uid
+                pk = runs.find_uid(self.catalog.reader, uid)
+                pk = moving.get(uid) if pk is None else pk
+                new = self._new(found, source, prepared, into, pk)
                 if new is not None:
                     taken.append(new)
-                    uid = found.run if into is None else into.uid
                     prepared.marks.setdefault(uid, []).append(new.mark)
             if taken:
                 if not target.is_dir():
@@ -223,10 +229,10 @@ class Intake:
         source: _Incoming,
         prepared: Prepared,
         into: RunRef | None,
+        pk: int | None,
     ) -> _Taken | None:
         """What of a range is not here; None where all of it is."""
         uid = found.run if into is None else into.uid
-        pk = runs.find_uid(self.catalog.reader, uid)
         here = _Here()
         if pk is not None:
             record = runs.read(self.catalog.reader, pk)

@@ -107,6 +107,7 @@ class Run(RunArtifacts):
         self._sealed = 0
         self._entered = 0
         self._teardown: list[Callable[[Run, int], None]] = []
+        self._on_ended: Callable[[], None] | None = None
         self._on_child_stream: Callable[[], None] = lambda: None
         self._files = RunFiles(store, record, voice)
         self._media = RunMedia(store, record, voice, self._complain, self._log_table)
@@ -552,6 +553,9 @@ class Run(RunArtifacts):
             if not quiet:
                 rows = self._writer.rows if self._writer is not None else 0
                 self._voice.say(f"finished {self.path} ({self.name}), {rows} rows")
+            if self._on_ended is not None:
+                with self._voice.guarded("sync"):
+                    self._on_ended()
 
     def _wind_down(self, store: Store) -> None:
         """Stop what runs beside the run, and store what it still holds."""

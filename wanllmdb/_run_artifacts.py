@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wanllmdb._joint import Adder
     from wanllmdb._liveness import OpenStream
     from wanllmdb._media.base import Value
+    from wanllmdb._settings import Settings
 
 UNSPECIFIED = "unspecified"
 """The type of files that are logged without one, as W&B has it."""
@@ -38,6 +39,7 @@ class RunArtifacts(RunFacts):
     """A run, as far as its artifacts are concerned."""
 
     _stream: OpenStream | None
+    _settings: Settings
 
     def log_artifact(
         self,
@@ -186,6 +188,9 @@ class RunArtifacts(RunFacts):
             alias: An alias, instead of a suffix; beside `version` it must name that.
             use_as: Accepted as W&B has it; without effect.
 
+        What is not here is pulled from the remote that is configured, if there is one
+        and the setting ``fetch`` allows it; its bytes come when they are first used.
+
         Raises:
             ArtifactNotFoundError: there is none of that name.
             VersionNotFoundError: it has no such version.
@@ -217,7 +222,7 @@ class RunArtifacts(RunFacts):
             others = self._named_by(artifact, wanted)
         else:
             paths = [f"{_without_selector(given, s)}:{s}" for s in wanted] or [given]
-            artifact, *others = [self._find(path, type) for path in paths]
+            artifact, *others = [self._found(path, type) for path in paths]
         for other in others:
             if other.id != artifact.id:
                 raise InvalidInputError(
@@ -393,6 +398,14 @@ class RunArtifacts(RunFacts):
         if self._store is None:
             return _artifacts.nowhere(path, type or UNSPECIFIED, self.project)
         return _artifacts.find(self._store, path, self.project, type)
+
+    def _found(self, path: str, type: str | None) -> Artifact:
+        """As `_find`, but also at the remote that is configured."""
+        from wanllmdb import _first_use
+
+        if self._store is None:
+            return self._find(path, type)
+        return _first_use.find(self._store, path, self.project, type, self._settings)
 
     def _connected(self, direction: str) -> list[Artifact]:
         from wanllmdb import _artifacts

@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import (
+    _at_end,
     _config,
     _files,
+    _first_use,
     _known,
     _layout,
     _names,
@@ -93,6 +96,7 @@ def init(
     shared: bool = False,
     strict: bool | None = None,
     durability: str | None = None,
+    sync: str | None = None,
 ) -> Run:
     """Start a run, go on with one, or join one.
 
@@ -111,7 +115,8 @@ def init(
             warned of; changes are kept either way.
         group: Group of runs it belongs to.
         job_type: Kind of job.
-        mode: ``local`` (default), ``offline`` (the same), ``online``, ``disabled``.
+        mode: ``local`` (default), ``offline`` (the same), ``online`` (``sync="finish"``
+            where a remote is configured), ``disabled``.
         force: Accepted as W&B has it.
         reinit: What an active run becomes: ``finish_previous`` or True finishes it,
             ``create_new`` leaves it alone, ``return_previous`` returns it. Default: a
@@ -134,6 +139,8 @@ def init(
         strict: Raise for values that cannot be logged, instead of a warning.
         durability: ``process`` (kill -9 loses nothing), ``interval`` (fdatasync every
             5 s), ``sync`` (every call), ``buffered`` (up to 100 ms, for network disks).
+        sync: ``finish``: push the run to the remote as it ends, for at most a minute;
+            what fails is said, and waits for the next sync. ``off`` (default) does not.
 
     Returns:
         The run, which is now the active one (except with ``create_new``).
@@ -161,6 +168,7 @@ def init(
         "notes": notes, "mode": "local" if mode == "shared" else mode,
         "resume": "auto" if resume is True else (resume or None),
         "durability": durability, "strict": strict, "console": capture_logs,
+        "sync": sync,
         "git": git_tracking,
         "system_interval": 0 if monitor_system is False else monitor_interval,
     }  # fmt: skip
@@ -193,6 +201,7 @@ def init(
         may_change=bool(allow_val_change),
     )
     run = _run_of(request, location)
+    _push_at_end(run, effective)
     activate(run, replace=reinit != "create_new")
     if save_code:
         run.log_code(Path(sys.argv[0] or ".").parent)
@@ -336,6 +345,14 @@ def _run_of(request: _starting.Request, location: Location) -> Run:
             return _starting.start(store, request)
 
 
+def _push_at_end(run: Run, settings: _settings.Settings) -> None:
+    store = run._store
+    if store is None or run._role != "creator":
+        return
+    if _at_end.wanted(settings, store):
+        run._on_ended = partial(_at_end.push, run, store, settings)
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Say what to do where the system refuses what `init` needs."""
@@ -349,6 +366,7 @@ def _explained() -> Iterator[None]:
 def _open(location: Location, settings: _settings.Settings) -> Store:
     store = _stores.opened(location)
     store.budget.follow(settings["disk_budget"])
+    _first_use.attach(store, settings)
     if str(location.path) not in process.said:
         process.said.add(str(location.path))
         _known.remember(location.path)

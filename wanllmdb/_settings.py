@@ -124,6 +124,15 @@ FIELDS: dict[str, Field] = {
     "disk_budget": Field(
         _size, None, "bytes that the Store may take, such as 50GB; default no limit"
     ),
+    "remote": Field(
+        _text, None, "what to sync with: a remote's name, or a URL; default the default"
+    ),
+    "fetch": Field(
+        _flag, True, "fetch bytes that lie at a remote when they are first used"
+    ),
+    "sync": Field(
+        _one_of("off", "finish"), "off", "finish: push a run to the remote as it ends"
+    ),
     "format": Field(
         _one_of("table", "json", "jsonl", "csv", "parquet"), "table",
         "output format of the command line",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wanllmdb import _clock, _edits, _ids, _names
-from wanllmdb._catalog import runs
+from wanllmdb._catalog import registers, runs
 from wanllmdb._liveness import OpenStream, being_written
 from wanllmdb._recovery import recover, recover_dead
 from wanllmdb._run import Run
@@ -197,7 +197,22 @@ def _created(store: Store, request: Request, rank: int | None, *, shared: bool) 
     return _opened(store, stream, request, "recording", first, request.config)
 
 
+def _warn_of_elsewhere(store: Store, record: RunRecord) -> None:
+    """Say who wrote a run last, where that was another Store which did not end it."""
+    reader = store.catalog.reader
+    if record.state is not State.RUNNING or runs.is_ours(reader, record):
+        return
+    heard = registers.stamps(reader, "run", record.uid).get("record")
+    at = _clock.iso(record.started_us if heard is None else heard.hlc)
+    warn(
+        f"Run {record.path} is running on {record.host}, as was last heard at {at}; it"
+        " is gone on with here. If it still runs there, one of the two becomes a run of"
+        " its own."
+    )
+
+
 def _continued(store: Store, record: RunRecord, request: Request, writer: str) -> Run:
+    _warn_of_elsewhere(store, record)
     overwrite = request.settings["resume"] is None
     last = record.last_step
     first = 0 if overwrite or last is None else last + 1
@@ -215,6 +230,7 @@ def _continued(store: Store, record: RunRecord, request: Request, writer: str) -
 
 def _rewound(store: Store, request: Request, target: str) -> Run:
     record, step = _point(store, request.project, target)
+    _warn_of_elsewhere(store, record)
     stream = store.continue_run(record, "rewind", first_step=step + 1, keep_step=step)
     return _reopened(store, stream, request, "rewinding", step + 1, resumed=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wanllmdb import _digest, _files, _locks, _reach
 from wanllmdb._blobs import Blobs
-from wanllmdb._catalog import checks, events, runs, sealed, values
+from wanllmdb._catalog import checks, events, remotes, runs, sealed, values
 from wanllmdb._catalog.connection import Database, translated
 from wanllmdb._layout import BLOBS, CATALOG, FORMAT, LIVE, LOCKS, PARTS, TMP, TRASH
 from wanllmdb._reach import DamagedManifest, Use
@@ -228,9 +228,13 @@ def check(store: Store) -> Iterator[str]:
 
 
 def dead_runs(store: Store) -> list[RunRecord]:
-    """Runs that count as running, and have no writer."""
-    running = runs.running(store.catalog.reader)
-    return [record for record in running if not store.liveness.is_live(record)]
+    """Runs of this Store's own that count as running, and have no writer."""
+    reader = store.catalog.reader
+    return [
+        record
+        for record in runs.running(reader)
+        if runs.is_ours(reader, record) and not store.liveness.is_live(record)
+    ]
 
 
 def _log_problems(store: Store, record: RunRecord) -> Iterator[str]:
@@ -374,11 +378,25 @@ def _by_kind(store: Store) -> dict[str, int]:
 def _by_run(store: Store) -> Iterator[tuple[RunRecord, int]]:
     reader = store.catalog.reader
     sealed_bytes = sealed.run_bytes(reader)
-    blobs = checks.blob_sizes(reader)
+    blobs = checks.blob_sizes(reader, {use.digest for use in elsewhere(store)})
     for deleted in (False, True):
         for record in runs.find_many(reader, deleted=deleted):
             size = sealed_bytes.get(record.pk, 0) + blobs.get(record.pk, 0)
             yield record, size + _files.size_below(store.run_dir(record.uid))
+
+
+def elsewhere(store: Store) -> list[Use]:
+    """The blobs that are needed and not here, but lie at a remote; each once."""
+    placed = remotes.held_elsewhere(store.catalog.reader)
+    if not placed:
+        return []
+    uses = {
+        use.digest: use
+        for use in [*_reach.of_runs(store), *_reach.of_versions(store)]
+        if isinstance(use, Use) and use.digest in placed
+    }
+    here = store.blobs.present(dict.fromkeys(uses))
+    return [use for digest, use in uses.items() if digest not in here]
 
 
 def blob_problems(store: Store) -> Iterator[str]:
@@ -396,6 +414,7 @@ def _judged(
 ) -> Iterator[tuple[Use, str]]:
     """Each use of a damaged blob, and a sentence on it."""
     judged: dict[Digest, str | None] = {}
+    away = {use.digest for use in elsewhere(store)}
     dice = random.Random()
     for use in [*_reach.of_runs(store), *_reach.of_versions(store)]:
         if isinstance(use, DamagedManifest):
@@ -404,7 +423,7 @@ def _judged(
                 yield Use(use.digest, version, "the manifest"), told
             continue
         if use.digest not in judged:
-            chosen = share >= 1 or dice.random() < share
+            chosen = use.digest not in away and (share >= 1 or dice.random() < share)
             judged[use.digest] = _blob_problem(store, use, quick) if chosen else None
         if problem := judged[use.digest]:
             yield use, f"{use.by}: {use.what} {problem}"

@@ -28,6 +28,7 @@ from wanllmdb._catalog import (
     events,
     models,
     projects,
+    remotes,
     runs,
     stat_cache,
 )
@@ -155,7 +156,10 @@ def keep_bytes(store: Store, project: str, draft: Draft, manifest: bytes) -> Dig
         kept |= draft.staging.held
     kept -= {Digest(_digest.PREFIX + name) for name in store.blobs.damaged()}
     unsure = needed.keys() - kept
-    for digest in sorted(unsure - store.blobs.listed(unsure)):
+    gone = unsure - store.blobs.listed(unsure)
+    if gone:
+        gone -= remotes.held_elsewhere(store.catalog.reader)
+    for digest in sorted(gone):
         path = needed[digest].path
         raise MissingBlobError(
             f"The bytes of {path!r} were in the Store, and are gone.",

@@ -2,6 +2,7 @@
 
 from wanllmdb._artifacts.handle import Artifact, metadata_json
 from wanllmdb._artifacts.lookup import (
+    count_elsewhere,
     differences,
     find,
     newest,
@@ -14,6 +15,7 @@ from wanllmdb._artifacts.lookup import (
 
 __all__ = [
     "Artifact",
+    "count_elsewhere",
     "differences",
     "find",
     "metadata_json",

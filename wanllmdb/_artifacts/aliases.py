@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from wanllmdb import _names, _versions
+from wanllmdb import _names, _resolving, _versions
 from wanllmdb._catalog import aliases
 from wanllmdb._store import Store
 from wanllmdb.types import Event, VersionRecord
@@ -97,6 +97,26 @@ class HasAliases(ABC):
         store = self._place()
         number = _versions.undo_alias(store, self._committed(), alias, force=force)
         self._follow(store, _versions.read_again(store, self._committed()))
+        return number
+
+    def resolve_alias(self, alias: str, take: str) -> int | None:
+        """Settle an alias that two laptops moved; durable, told by the next sync.
+
+        Args:
+            alias: Its name.
+            take: ``mine``: what it named here; ``theirs``: what the remote says.
+
+        Returns:
+            The number of the version that it names then; None for none.
+
+        Raises:
+            InvalidInputError: it has no such conflict, or `take` is neither.
+        """
+        if self._is_nowhere:
+            return None
+        store, record = self._place(), self._committed()
+        number = _resolving.resolve_alias(store, record, alias, take)
+        self._follow(store, _versions.read_again(store, record))
         return number
 
     def protect_alias(self, alias: str, *, on: bool = True) -> None:

@@ -296,7 +296,7 @@ class Draft(ArtifactFacts):
             self._staging = staging.moved_to(store, self._stored())
         if origin is not None and origin.path != store.path:
             self._staging = self._staging or Staging(store)
-            self._staging.copy(self._stored(), origin.blobs.path_of)
+            self._staging.copy(self._stored(), origin.blobs.here)
 
 
 class _InMemory(io.BytesIO):

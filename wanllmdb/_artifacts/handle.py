@@ -300,7 +300,8 @@ class Artifact(HoldsMedia):
                 known of it; below a `root`, what was fetched there.
 
         Returns:
-            True, where all are right.
+            True, where all are right; bytes that lie at a remote, and are not here,
+            are left to it.
 
         Raises:
             IntegrityError: bytes are missing, or have changed; the message names them.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wanllmdb import _models, _names, _settings, _versions
+from wanllmdb import _downloads, _models, _names, _settings, _versions
 from wanllmdb._artifacts.handle import Artifact
 from wanllmdb._catalog import artifacts
 from wanllmdb._staging import Staging
@@ -55,6 +55,12 @@ def differences(old: Artifact, new: Artifact) -> list[dict[str, Any]]:
                 "old_size": before and before.size, "new_size": after and after.size,
             })  # fmt: skip
     return rows
+
+
+def count_elsewhere(found: Artifact) -> int:
+    """How many of a version's files are not here, but lie at a remote."""
+    store = found._place()
+    return sum(_downloads.is_elsewhere(store, entry) for entry in found._entries)
 
 
 def versions(store: Store, path: str, project: str | None = None) -> list[Artifact]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 
@@ -47,10 +47,18 @@ def blob_uses(connection: sqlite3.Connection) -> Iterator[BlobUse]:
     return (BlobUse(*row) for row in rows)
 
 
-def blob_sizes(connection: sqlite3.Connection) -> dict[int, int]:
-    """Bytes of the files that each run saved; the same content counts once."""
-    rows = connection.execute(
-        "SELECT run_id, sum(size) FROM (SELECT DISTINCT run_id, digest, size"
-        " FROM run_file) GROUP BY run_id"
-    )
-    return dict(rows.fetchall())
+def blob_sizes(
+    connection: sqlite3.Connection, elsewhere: Collection[str] = ()
+) -> dict[int, int]:
+    """Bytes of the files that each run saved; the same content counts once.
+
+    Args:
+        connection: The Catalog.
+        elsewhere: The contents that are not here, and do not count.
+    """
+    rows = connection.execute("SELECT DISTINCT run_id, digest, size FROM run_file")
+    sizes: dict[int, int] = {}
+    for run, digest, size in rows:
+        if digest not in elsewhere:
+            sizes[run] = sizes.get(run, 0) + size
+    return sizes

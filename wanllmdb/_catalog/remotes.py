@@ -169,6 +169,14 @@ def device(connection: sqlite3.Connection) -> str:
     return str(row[0])
 
 
+def devices(connection: sqlite3.Connection) -> list[str]:
+    """What this Store is called at remotes, and what it was called before."""
+    rows = connection.execute(
+        "SELECT value FROM meta WHERE key = 'device' OR key = 'former_devices'"
+    )
+    return [name for row in rows for name in row[0].split()]
+
+
 def clock(connection: sqlite3.Connection) -> int:
     """This Store's hybrid logical clock."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'hlc'").fetchone()
@@ -202,6 +210,11 @@ def renew_device(connection: sqlite3.Connection) -> str:
     """
     old = device(connection)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'device'", (_ids.uid(),))
+    connection.execute(
+        "INSERT INTO meta VALUES ('former_devices', ?)"
+        " ON CONFLICT DO UPDATE SET value = value || ' ' || excluded.value",
+        (old,),
+    )
     connection.execute(
         "INSERT OR REPLACE INTO sync_cursor SELECT remote, device, seq FROM sync_state"
         " WHERE device = ?",
@@ -517,6 +530,15 @@ def conflicts(connection: sqlite3.Connection) -> list[Conflict]:
     rows = connection.execute(
         "SELECT remote, kind, entity, uid, mine, theirs, found_us FROM conflict"
         " WHERE resolved_us IS NULL ORDER BY id"
+    )
+    return [Conflict(*row) for row in rows]
+
+
+def all_conflicts(connection: sqlite3.Connection) -> list[Conflict]:
+    """Every conflict there was, resolved ones too, the oldest first."""
+    rows = connection.execute(
+        "SELECT remote, kind, entity, uid, mine, theirs, found_us FROM conflict"
+        " ORDER BY id"
     )
     return [Conflict(*row) for row in rows]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wanllmdb import _clock, _json, _names
-from wanllmdb._catalog import events, filters, projects
+from wanllmdb._catalog import events, filters, projects, remotes
 from wanllmdb.errors import (
     AmbiguousNameError,
     ConflictError,
@@ -287,6 +287,18 @@ def running(
     return [_record(row) for row in rows.fetchall()]
 
 
+def is_ours(connection: sqlite3.Connection, record: RunRecord) -> bool:
+    """Whether a run's last attempt was begun in this Store, by whatever device it was.
+
+    What another Store began is its to end: nobody here can say whether it lives.
+    """
+    row = connection.execute(
+        "SELECT device FROM epoch WHERE run_id = ? ORDER BY epoch DESC LIMIT 1",
+        (record.pk,),
+    ).fetchone()
+    return row is None or row[0] in ("", *remotes.devices(connection))
+
+
 def count(connection: sqlite3.Connection) -> tuple[int, int, int]:
     """(all runs, those running, those in the trash)."""
     row = connection.execute(
@@ -455,6 +467,33 @@ def update(
             before=getattr(record, field), after=clean,
         )  # fmt: skip
     events.touch_fields(connection, "run", record.uid, changes)
+
+
+def given_id(connection: sqlite3.Connection, pk: int) -> str | None:
+    """The id that a run was made with, where another run has it."""
+    row = connection.execute("SELECT given_id FROM run WHERE id = ?", (pk,)).fetchone()
+    return None if row is None else row[0]
+
+
+def set_id(connection: sqlite3.Connection, record: RunRecord, new: str) -> None:
+    """Give a run another id, for good.
+
+    Raises:
+        RunExistsError: a run of the project has it.
+    """
+    try:
+        connection.execute(
+            "UPDATE run SET run_id = ?, given_id = NULL WHERE id = ?", (new, record.pk)
+        )
+    except sqlite3.IntegrityError:
+        raise RunExistsError(
+            f"Run {record.project}/{new} exists.",
+            hint="Choose another id.", run=f"{record.project}/{new}",
+        ) from None  # fmt: skip
+    events.record(
+        connection, "resolve", "run", record.uid, before=record.run_id, after=new
+    )
+    events.touch_fields(connection, "run", record.uid, ["run_id"])
 
 
 def add_tags(connection: sqlite3.Connection, pk: int, tags: Sequence[str]) -> None:

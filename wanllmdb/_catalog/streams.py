@@ -64,6 +64,16 @@ def identities(connection: sqlite3.Connection, pk: int) -> dict[str, StreamIdent
     return {row[0]: StreamIdentity(*row) for row in rows}
 
 
+def run_of(connection: sqlite3.Connection, token: str) -> int | None:
+    """The key of the run that a stream is part of, if it is known."""
+    row = connection.execute(
+        "SELECT run_id FROM stream WHERE token = :token"
+        " UNION SELECT run_id FROM watermark WHERE token = :token",
+        {"token": token},
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
 def set_fences(connection: sqlite3.Connection, fences: Sequence[Fence]) -> None:
     """Record how far the streams of a dead run were read."""
     connection.executemany(

@@ -6,7 +6,7 @@ at any time, from any process, and done twice is done once.
 
 from __future__ import annotations
 
-from wanllmdb import _clock
+from wanllmdb import _clock, _observers
 from wanllmdb._catalog import documents, remotes
 from wanllmdb._store import Store, operation
 from wanllmdb._sync.choice import Choice
@@ -54,9 +54,10 @@ def sync(
             if full:
                 report.bytes_read += _fetch_all(peer, chosen)
         except BaseException as error:
-            _note_end(peer, f"{error}")
+            _note_end(peer, str(error) or "it was interrupted")
             raise
         _note_end(peer, "; ".join(report.failed) or None)
+    _observers.notify("sync", report, store.debug.survived)
     return report
 
 

@@ -28,7 +28,7 @@ LIMIT = 256 << 20
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
-_PART_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}\.parquet\Z")
+_PART_NAME = re.compile(r"[0-9a-f]{16,32}-[0-9a-f]{16}\.parquet\Z")
 _LAYOUTS = ("wide", "tall", "objects", "system", "console")
 
 

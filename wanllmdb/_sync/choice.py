@@ -39,11 +39,11 @@ class Choice:
             return False
         if entity == "run":
             return self._takes_run(document)
-        if self.runs:
+        if self.runs and not self.artifacts:
             return False
         if entity in ("artifact", "version"):
             return self._takes_artifact(document)
-        return self.whole or not self.projects
+        return self.whole or not (self.projects or self.artifacts)
 
     def _takes_run(self, document: Mapping[str, Any]) -> bool:
         if self.artifacts and not self.runs:

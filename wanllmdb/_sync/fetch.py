@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from wanllmdb import _digest, _progress
 from wanllmdb._catalog import remotes
 from wanllmdb._catalog.remotes import Place
+from wanllmdb._remotes.address import open_remote
 from wanllmdb._remotes.port import MissingKeyError, Remote
 from wanllmdb._store import Store
 from wanllmdb._sync.peer import address_of
@@ -17,28 +18,43 @@ from wanllmdb.errors import DigestMismatchError, MissingBlobError
 from wanllmdb.types import Digest, RemoteRecord
 
 
-def fetch_blob(store: Store, digest: str) -> bool:
-    """Fetch a blob from whichever remote has it; False where none that is known does.
+def fetch_blobs(store: Store, digests: Iterable[str]) -> bool:
+    """Fetch blobs that are not here from whichever remote has them.
+
+    Returns:
+        Whether there was one to fetch, and all of them are here now.
 
     Raises:
-        DigestMismatchError: its bytes are not what they should be.
-        RemoteError: the remote cannot be reached, or refuses.
+        DigestMismatchError: the bytes of one are not what they should be.
+        RemoteError: a remote cannot be reached, or refuses.
     """
-    from wanllmdb._remotes.address import open_remote
+    wanted = [d for d in digests if not store.blobs.path_of(d).exists()]
+    left = wanted
+    for record in remotes.listed(store.catalog.reader):
+        if not _placed(store, record, left):
+            continue
+        remote = open_remote(address_of(record))
+        try:
+            fetch_all(store, record, remote, left)
+        except MissingBlobError as error:  # another remote may have it
+            store.debug.survived(f"fetching from {record.name}", error)
+        finally:
+            remote.close()
+        left = [d for d in left if not store.blobs.path_of(d).exists()]
+    return bool(wanted) and not left
 
+
+def _placed(
+    store: Store, record: RemoteRecord, digests: Iterable[str]
+) -> dict[Digest, Place]:
+    """Where a remote has blobs that are not here."""
     reader = store.catalog.reader
-    places = dict(remotes.places_of(reader, digest))
-    for record in remotes.listed(reader):
-        if record.uid in places:
-            remote = open_remote(address_of(record))
-            try:
-                fetch(store, remote, Digest(digest), places[record.uid])
-            except MissingKeyError:
-                continue
-            finally:
-                remote.close()
-            return True
-    return False
+    return {
+        Digest(digest): place
+        for digest in digests
+        if (place := remotes.place_of(reader, record.uid, digest)) is not None
+        and not store.blobs.path_of(digest).exists()
+    }
 
 
 def fetch(store: Store, remote: Remote, digest: Digest, place: Place) -> None:
@@ -74,12 +90,7 @@ def fetch_all(
         MissingBlobError: the remote lacks one.
         DigestMismatchError: one is not what it should be.
     """
-    reader = store.catalog.reader
-    lacking = {}
-    for digest in wanted:
-        place = remotes.place_of(reader, record.uid, digest)
-        if place is not None and not store.blobs.path_of(digest).exists():
-            lacking[Digest(digest)] = place
+    lacking = _placed(store, record, wanted)
     total = sum(place.size for place in lacking.values())
 
     def one(item: tuple[Digest, Place]) -> None:

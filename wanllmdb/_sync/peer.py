@@ -11,7 +11,7 @@ from typing import Any
 
 from wanllmdb import _clock, _ids, _locks
 from wanllmdb._catalog import remotes
-from wanllmdb._remotes.address import Address, open_remote
+from wanllmdb._remotes.address import Address, open_remote, refuse_nested
 from wanllmdb._remotes.port import MissingKeyError, Remote
 from wanllmdb._remotes.probe import probe
 from wanllmdb._store import Store
@@ -160,6 +160,7 @@ def add_remote(
         ConflictError: there is one of that name.
         RemoteError: it cannot be reached, or not written.
     """
+    refuse_nested(address, store.path)
     remote = open_remote(address)
     try:
         uid = found(remote)
@@ -189,10 +190,13 @@ def test_remote(store: Store, record: RemoteRecord) -> bool:
     return safe
 
 
-def choose(store: Store, wanted: str | None) -> RemoteRecord:
+def choose(store: Store, wanted: str | None, *, add: bool = True) -> RemoteRecord:
     """The remote that is meant: by name, by URL, or the default.
 
-    A URL that has no name yet is added, as the name of its last part.
+    Args:
+        store: The Store.
+        wanted: Name or URL; None: the default.
+        add: Whether a URL that has no name yet is added, as the name of its last part.
 
     Raises:
         RemoteNotFoundError: there is none.
@@ -213,5 +217,11 @@ def choose(store: Store, wanted: str | None) -> RemoteRecord:
     known = remotes.find_url(reader, address.url, address.endpoint_url)
     if known is not None:
         return known
-    name = address.url.rstrip("/").rpartition("/")[2] or "remote"
+    name = address.url.rstrip("/").rpartition("/")[2]
+    if not add:
+        raise RemoteNotFoundError(
+            f"{address.url} is no remote of this Store yet.",
+            hint=f"`wanllmdb remote add {name} {address.url}` makes it one.",
+            remote=address.url,
+        )
     return add_remote(store, name, address)

@@ -14,12 +14,12 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from wanllmdb import _progress
+from wanllmdb import _progress, _rowmove
 from wanllmdb._catalog import documents, registers, remotes, runs
 from wanllmdb._catalog.documents import aliases
-from wanllmdb._catalog.documents.runs import branches
+from wanllmdb._catalog.documents.runs import branches, losing
 from wanllmdb._catalog.remotes import Held, Place
 from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._rowintake import Intake, Prepared, add
@@ -233,17 +233,23 @@ def _merge_once(
 ) -> None:
     store = peer.store
     intake = Intake(store.path, store.catalog, store.logs, store.sweeper)
-    moved = _branched(peer, chosen)
+    branched = _branched(peer, chosen)
     notices: list[str] = []
     with ExitStack() as held:
+        moves = _prepared_moves(peer, intake, chosen, held)
+        moving = {move.to.uid: move.pk for move in moves.values()}
         prepared = [
-            held.enter_context(intake.check(stored.project, found, branches=moved))
+            held.enter_context(
+                intake.check(stored.project, found, branches=branched, moving=moving)
+            )
             for stored, found in sets
         ]
-        splits: list[Any] = []
 
         def split(record: RunRecord, tokens: set[str], to: RunRecord) -> None:
-            splits.append((record.uid, tokens, to.uid))
+            move = moves.get(record.uid)
+            if move is None or tokens != move.tokens:
+                raise Moved  # it was gone on with since
+            _rowmove.apply(connection, move.prepared, record, tokens, to)
 
         with store.catalog.transaction(durable=True) as connection:
             with registers.merging(connection):
@@ -253,8 +259,6 @@ def _merge_once(
                 )  # fmt: skip
                 _, pending = remotes.news(connection, peer.uid)
                 waits = _merge_documents(context, batch, chosen, choice)
-                for record_uid, tokens, to_uid in splits:
-                    _split(held, peer, connection, record_uid, tokens, to_uid)
                 for each in prepared:
                     _add(connection, each)
             _note(connection, peer, batch, chosen, choice, waits, notices)
@@ -280,6 +284,37 @@ def _branched(peer: Peer, chosen: Sequence[documents.Documents]) -> dict[str, Ru
     return found
 
 
+class _Move(NamedTuple):
+    """Streams of a run here that become another's, with their rows written anew."""
+
+    pk: int
+    tokens: set[str]
+    to: RunRef
+    prepared: Prepared
+
+
+def _prepared_moves(
+    peer: Peer,
+    intake: Intake,
+    chosen: Sequence[documents.Documents],
+    held: ExitStack,
+) -> dict[str, _Move]:
+    """The rows of what loses here, written anew as the run's that it becomes."""
+    reader = peer.store.catalog.reader
+    found = {}
+    for document in chosen:
+        lost = losing(reader, document) if document["entity"] == "run" else None
+        if lost is not None:
+            pk, tokens, ref = lost
+            record = runs.read(reader, pk)
+            if peer.store.liveness.is_live(record):
+                continue  # it waits until that is over
+            peer.store.compactor.seal(record)
+            move = _rowmove.prepare(intake, record, tokens, ref)
+            found[record.uid] = _Move(pk, tokens, ref, held.enter_context(move))
+    return found
+
+
 def _merge_documents(
     context: documents.Merge,
     batch: Batch,
@@ -288,15 +323,14 @@ def _merge_documents(
 ) -> list[str]:
     """Merge what a batch tells; what could not be, a line each."""
     waits = []
-    order = {entity: place for place, entity in enumerate(documents.ENTITIES)}
-    for document in sorted(chosen, key=lambda each: order[each["entity"]]):
+    for document in documents.in_order(chosen):
         try:
             documents.merge(context, document)
         except documents.Deferred as error:
             waits.append(str(error))
     told = {document["uid"] for document in chosen}
     for claim in batch.aliases:
-        if not choice.whole and claim.artifact not in told:
+        if not choice.whole and claim.artifact not in told | choice.artifacts:
             continue
         try:
             aliases.merge(context, claim)
@@ -313,25 +347,6 @@ def _add(connection: Any, prepared: Prepared) -> None:
     add(connection, prepared, {uid: pk for uid, pk in found.items() if pk is not None})
 
 
-def _split(
-    held: ExitStack,
-    peer: Peer,
-    connection: Any,
-    uid: str,
-    tokens: set[str],
-    to_uid: str,
-) -> None:
-    """Hand the streams of a branch that lost to the run that it is now."""
-    from wanllmdb._rowmoves import prepare_move
-
-    pks = [runs.find_uid(connection, each) for each in (uid, to_uid)]
-    assert pks[0] is not None
-    assert pks[1] is not None
-    record, to = (runs.read(connection, pk) for pk in pks if pk is not None)
-    move = held.enter_context(prepare_move(peer.store, record, tokens, to))
-    move.apply(connection)
-
-
 def _note(
     connection: Any,
     peer: Peer,
@@ -343,8 +358,6 @@ def _note(
 ) -> None:
     """Note what the remote has, by a batch that was merged."""
     remotes.set_places(connection, peer.uid, batch.objects)
-    if not choice.whole:
-        return
     remotes.set_digests(
         connection, peer.uid, [(d["entity"], d["uid"], digest_of(d)) for d in chosen]
     )
@@ -355,6 +368,8 @@ def _note(
             for each in batch.sets for span in each.ranges
         },
     )  # fmt: skip
+    if not choice.whole:
+        return
     remotes.add_events(connection, batch.device, batch.events)
     if not registers.absorb(connection, batch.hlc):
         notices.append(

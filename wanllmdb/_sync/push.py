@@ -394,8 +394,8 @@ def _leave_out(
     for document in refused:
         found.documents.remove(document)
         report.failed.append(
-            f"{document['entity']} {document['uid']} is v{document['number']} at another"
-            f" remote, and {report.remote} has another v{document['number']}"
+            f"{document['entity']} {document['uid']} is v{document['number']} elsewhere"
+            f" for good, and {report.remote} has another v{document['number']}"
         )
 
 

@@ -171,9 +171,13 @@ def diff(ctx: click.Context, /, old: str, new: str, out: Output) -> None:
 @click.pass_context
 def verify(ctx: click.Context, /, name: str, directory: str | None) -> None:
     """Compare every byte of a version with its digest."""
+    from wanllmdb._artifacts import count_elsewhere
+
     found = api_of(ctx).artifact(name)
     found.verify(directory)
-    echo(f"{found.qualified_name}: {found.file_count} files are right.")
+    away = 0 if directory is not None else count_elsewhere(found)
+    note = f", {away} of them at the remote: not looked at" if away else ""
+    echo(f"{found.qualified_name}: {found.file_count} files are right{note}.")
 
 
 @artifact.command()
@@ -298,6 +302,26 @@ def remove_alias(
 def undo_alias(ctx: click.Context, /, name: str, alias: str, force: bool) -> None:
     """Take back the last move of an alias."""
     number = api_of(ctx).artifact(name).undo_alias(alias, force=force)
+    echo(f"{alias} is gone" if number is None else f"{alias} names v{number}")
+
+
+@alias.command("resolve")
+@click.argument("name", type=ARTIFACT)
+@click.argument("alias", type=TEXT)
+@click.option(
+    "--take", type=click.Choice(["mine", "theirs"]), required=True,
+    help="What it named here, or what it names at the remote.",
+)  # fmt: skip
+@project_option
+@click.pass_context
+def resolve_alias(
+    ctx: click.Context, /, name: str, alias: str, take: str, project: str | None
+) -> None:
+    """Settle an alias that two laptops moved; the next sync tells the remote."""
+    from wanllmdb._artifacts import find
+
+    found = find(api_of(ctx).store, name, project)
+    number = found.resolve_alias(alias, take)
     echo(f"{alias} is gone" if number is None else f"{alias} names v{number}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from wanllmdb import _clock, _known
+from wanllmdb._catalog.runs import is_ours
 from wanllmdb._query import Api
 from wanllmdb._stored_run import StoredRun, without_media
 from wanllmdb._text import cell
@@ -69,10 +70,21 @@ def ls(
     if not found:
         _tell_nothing(api)
     if columns is None:
-        out.emit([row_of(run) for run in found])
+        rows = [row_of(run) for run in found]
+        if out.plain:
+            _tell_hosts(api, found, rows)
+        out.emit(rows)
         return
     wanted = columns.split(",")
     out.emit([_columns_of(run, wanted) for run in found], wanted)
+
+
+def _tell_hosts(api: Api, found: list[StoredRun], rows: list[dict[str, Any]]) -> None:
+    """Say of runs that another Store writes, where that is."""
+    reader = api.store.catalog.reader
+    for run, row in zip(found, rows, strict=True):
+        if run.state == "running" and not is_ours(reader, run.record):
+            row["state"] = f"running on {run.record.host}"
 
 
 def _tell_nothing(api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from wanllmdb.cli.opening import api_of
 from wanllmdb.cli.render import Output, echo, output_options
 from wanllmdb.errors import IntegrityError
 from wanllmdb.types import Location
+
+if TYPE_CHECKING:
+    from wanllmdb._store import Store
 
 _FIXED_SQLITE = (3, 51, 3)
 
@@ -101,9 +105,22 @@ def doctor(ctx: click.Context, /, fix: bool) -> None:
             f"parts: {held['parts']} {held['layout']}, {held['merged']} of them merged,"
             f" {held['rows']} rows, {held['bytes']} bytes"
         )
+    _tell_elsewhere(store)
     for record in _upkeep.dead_runs(store):
         echo(f"note: {record.project}/{record.run_id} has died; --fix recovers it.")
     echo("No problems found.")
+
+
+def _tell_elsewhere(store: Store) -> None:
+    """Say how many blobs lie at a remote, if any does."""
+    from wanllmdb import _upkeep
+
+    away = _upkeep.elsewhere(store)
+    if away:
+        echo(
+            f"note: {len(away)} blobs that are needed lie at the remote; they come when"
+            " they are first used, or by `wanllmdb pull --full`."
+        )
 
 
 def _tell_notes(*, network: bool) -> None:
@@ -207,6 +224,7 @@ def verify(ctx: click.Context, /, quick: bool, sample: float) -> None:
         raise IntegrityError(
             f"{found} problems.", hint="A backup may have the bytes whole."
         )
+    _tell_elsewhere(store)
     echo("Every part and every blob is whole.")
 
 
@@ -253,6 +271,8 @@ def du(ctx: click.Context, /, by: str, out: Output) -> None:
     used = store.budget.used()
     if used is not None and out.plain:
         echo(f"{used} are used.")
+    if out.plain:
+        _tell_elsewhere(store)
 
 
 @store_group.command()

@@ -170,6 +170,19 @@ class Artifact(Text):
                     )
 
 
+class Remote(Text):
+    """A remote's name."""
+
+    name = "remote"
+
+    def offers(self, api: Api, ctx: click.Context, incomplete: str) -> Iterator[str]:
+        """Every remote."""
+        from wanllmdb._catalog import remotes
+
+        del ctx, incomplete
+        yield from (one.name for one in remotes.listed(api.store.catalog.reader))
+
+
 TEXT, RUN, TRASHED, KEY = Text(), Run(), Run(deleted=True), Key()
 RUN_OR_KEY, PROJECT = RunOrKey(), Project()
-ARTIFACT, MODEL = Artifact(), Model()
+ARTIFACT, MODEL, REMOTE = Artifact(), Model(), Remote()

@@ -9,7 +9,7 @@ read, laptops come to the same.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from wanllmdb import _json
 from wanllmdb._catalog.documents import artifacts, models, projects, runs, versions
@@ -83,6 +83,23 @@ def merge(context: Merge, document: Documents) -> None:
             hint="`wanllmdb remote verify` tells what else is wrong there.",
             entity=entity, uid=uid,
         ) from error  # fmt: skip
+
+
+def in_order(found: Sequence[Documents]) -> list[Documents]:
+    """Documents in the order in which they are merged: forks after their parents."""
+    order = {entity: place for place, entity in enumerate(ENTITIES)}
+    parents = {
+        document["uid"]: document["parent"]["uid"]
+        for document in found if document.get("parent")
+    }  # fmt: skip
+
+    def depth(uid: str) -> int:
+        steps = 0
+        while uid in parents and steps <= len(parents):
+            uid, steps = parents[uid], steps + 1
+        return steps
+
+    return sorted(found, key=lambda d: (order[d["entity"]], depth(d["uid"])))
 
 
 def text_of(document: Documents) -> str:

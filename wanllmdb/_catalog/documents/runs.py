@@ -11,7 +11,7 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple
-from typing import Any
+from typing import Any, NamedTuple
 
 from wanllmdb import _json
 from wanllmdb._catalog import events, registers, values
@@ -388,24 +388,68 @@ def branches(connection: sqlite3.Connection, document: Documents) -> dict[str, R
     Returns:
         The run that each such stream is part of, by the stream.
     """
-    pk = run_rows.find_uid(connection, document["uid"])
-    if pk is None or "gone" in document:
+    parted = _parted(connection, document)
+    if parted is None or not parted.mine_stays:
         return {}
-    _, columns, order = _LISTS["epochs"]
-    ours = [
-        list(row) for row in connection.execute(
-            f"SELECT {columns} FROM epoch WHERE run_id = ? ORDER BY {order}", (pk,)
-        )
-    ]  # fmt: skip
-    others = document["epochs"]
-    place = _parting(ours, others)
-    if place >= min(len(ours), len(others)):
-        return {}
-    if _began(ours[place]) > _began(others[place]):
-        return {}
-    made = _branch(document, place)
+    made = _branch(document, parted.place)
     ref = RunRef(made["uid"], made["fields"]["run_id"]["v"])
     return {row[0]: ref for row in made["streams"]}
+
+
+def losing(
+    connection: sqlite3.Connection, document: Documents
+) -> tuple[int, set[str], RunRef] | None:
+    """What of a run here loses against a document.
+
+    Returns:
+        The run's key, the streams that become another run's, and that run.
+    """
+    parted = _parted(connection, document)
+    if parted is None or parted.mine_stays:
+        return None
+    epoch = parted.ours[parted.place]
+    (wanted,) = connection.execute(
+        "SELECT coalesce(given_id, run_id) FROM run WHERE id = ?", (parted.pk,)
+    ).fetchone()
+    ref = RunRef(branch_uid(document["uid"], epoch), _branch_id(wanted, epoch))
+    return parted.pk, _tokens_from(connection, parted.pk, epoch[0]), ref
+
+
+class _Parted(NamedTuple):
+    """A run that two laptops extended: its chains here and there, and where they part.
+
+    `mine_stays` says whose attempt began first.
+    """
+
+    pk: int
+    ours: list[list[Any]]
+    place: int
+    mine_stays: bool
+
+
+def _parted(connection: sqlite3.Connection, document: Documents) -> _Parted | None:
+    pk = run_rows.find_uid(connection, document["uid"])
+    if pk is None or "gone" in document:
+        return None
+    _, columns, order = _LISTS["epochs"]
+    rows = connection.execute(
+        f"SELECT {columns} FROM epoch WHERE run_id = ? ORDER BY {order}", (pk,)
+    )
+    ours, others = [list(row) for row in rows], document["epochs"]
+    place = _parting(ours, others)
+    if place >= min(len(ours), len(others)):
+        return None
+    return _Parted(pk, ours, place, _began(ours[place]) < _began(others[place]))
+
+
+def _tokens_from(connection: sqlite3.Connection, pk: int, epoch: int) -> set[str]:
+    """The streams of a run from one of its attempts on."""
+    rows = connection.execute(
+        "SELECT token FROM stream WHERE run_id = :run AND epoch >= :epoch"
+        " UNION SELECT token FROM watermark WHERE run_id = :run AND epoch >= :epoch",
+        {"run": pk, "epoch": epoch},
+    )
+    return {row[0] for row in rows}
 
 
 def _parting(ours: Sequence[Sequence[Any]], others: Sequence[Sequence[Any]]) -> int:
@@ -426,6 +470,10 @@ def branch_uid(uid: str, epoch: Sequence[Any]) -> str:
     """The uid of the run that a branch becomes: the same on every laptop."""
     text = f"branch:{uid}/{epoch[0]}/{epoch[1]}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _branch_id(run_id: str, epoch: Sequence[Any]) -> str:
+    return f"{run_id}@{short(epoch[1])}"
 
 
 def _branch(document: Documents, place: int) -> Documents:
@@ -449,7 +497,7 @@ def _branch(document: Documents, place: int) -> Documents:
         },
         "fields": {
             **document["fields"],
-            "run_id": {**wanted, "v": f"{wanted['v']}@{short(epoch[1])}"},
+            "run_id": {**wanted, "v": _branch_id(wanted["v"], epoch)},
         },
         "epochs": document["epochs"][place:],
         "streams": [row for row in document["streams"] if row[1] >= number],
@@ -489,6 +537,7 @@ def _split_branch(
     )
     made = _branch({**mine, "rows": [list(row) for row in held]}, place)
     number = mine["epochs"][place][0]
+    tokens = _tokens_from(connection, record.pk, number)
     connection.execute(
         "DELETE FROM epoch WHERE run_id = ? AND epoch >= ?", (record.pk, number)
     )
@@ -496,12 +545,6 @@ def _split_branch(
         "DELETE FROM metric_definition WHERE run_id = ? AND epoch >= ?",
         (record.pk, number),
     )
-    tokens = {row[0] for row in made["streams"]}
-    rows = connection.execute(
-        "SELECT token FROM watermark WHERE run_id = ? AND epoch >= ?",
-        (record.pk, number),
-    )
-    tokens |= {row[0] for row in rows.fetchall()}
     connection.executemany(
         "DELETE FROM stream WHERE token = ?", [(token,) for token in tokens]
     )

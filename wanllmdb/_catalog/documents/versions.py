@@ -78,6 +78,11 @@ def merge(context: Merge, document: Documents) -> None:
     _say(connection, uid, theirs)
     pk = _key(connection, uid)
     assert pk is not None
+    connection.execute(  # it may have come without its run, by a pull of it alone
+        "UPDATE version SET run_id = (SELECT id FROM run WHERE uid = ?)"
+        " WHERE id = ? AND run_id IS NULL",
+        (document["run"], pk),
+    )
     registers.merge_tags(connection, "version", uid, pk, document["tags"])
     edges = [(uid, *edge) for edge in document["edges"]]
     if document["run"] is not None:
