@@ -71,7 +71,9 @@ class Laptop:
         how = {"project": "p", "reinit": "create_new", **how}
         return wanllmdb.init(store=self.store, **how)
 
-    def run(self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any) -> None:
+    def run(
+        self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any
+    ) -> None:
         """A run from its beginning to its end."""
         run = self.begin(id=id, **how)
         if isinstance(rows, int):
@@ -138,7 +140,9 @@ class Laptop:
     def runs(self) -> dict[str, Any]:
         """The rows of every run that is not in the trash, by project and id."""
         with self.api() as api:
-            return {run.path: plain_rows(run) for run in api.runs(limit=None)}
+            return {
+                run.path: plain_rows(run) for run in api.runs(limit=None)
+            }
 
     @property
     def versions(self) -> dict[str, str]:
@@ -197,9 +201,7 @@ def contents(api: wanllmdb.Api) -> dict[str, Any]:
         found |= {f"run {run.path} {name}": value for name, value in _said(run)}
     for table in ("runs", "metrics", "artifacts", "aliases", "lineage", "models"):
         rows = api.query(f"SELECT * FROM {table}").fetchall()
-        found[f"sql {table}"] = sorted(
-            repr(row) for row in rows if "@" not in repr(row)
-        )
+        found[f"sql {table}"] = sorted(repr(row) for row in rows if "@" not in repr(row))
     return found
 
 
