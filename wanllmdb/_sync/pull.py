@@ -20,7 +20,7 @@ from wanllmdb import _progress, _rowmove
 from wanllmdb._catalog import documents, registers, remotes, runs
 from wanllmdb._catalog.documents import aliases
 from wanllmdb._catalog.documents.runs import branches, losing
-from wanllmdb._catalog.remotes import Held
+from wanllmdb._catalog.remotes import Held, Place
 from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._rowintake import Intake, Prepared, add
 from wanllmdb._rowsets import RowSet
@@ -34,6 +34,7 @@ from wanllmdb._sync.report import SyncReport
 from wanllmdb.errors import (
     DigestMismatchError,
     IntegrityError,
+    MissingBlobError,
     RemoteError,
     WanllmdbError,
 )
@@ -196,10 +197,7 @@ def _fetched(
     with _progress.shown("fetching rows", total) as told:
         for part in stored.parts:
             path = target / part.name
-            with path.open("xb") as sink:
-                peer.remote.download(
-                    part.place.key, sink, part.place.first, part.place.size
-                )
+            _download(peer, part.place, path)
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != part.sha256:
@@ -212,6 +210,17 @@ def _fetched(
             told(part.size)
             files.append(part.at(target))
     return stored, RowSet(tuple(files), stored.ranges)
+
+
+def _download(peer: Peer, place: Place, path: Path) -> None:
+    try:
+        with path.open("xb") as sink:
+            peer.remote.download(place.key, sink, place.first, place.size)
+    except MissingKeyError as error:
+        raise MissingBlobError(
+            f"{place.key} is missing at {peer.record.name}.",
+            hint="`wanllmdb remote verify` tells what else is.", key=place.key,
+        ) from error  # fmt: skip
 
 
 def _merge_once(
