@@ -17,9 +17,10 @@ def read(reader: Reader, uid: str) -> Documents | None:
     """The document of a version, with its lineage."""
     connection = reader.connection
     row = connection.execute(
-        "SELECT version.id, artifact.uid AS artifact, project.uid AS project, number, digest, files, size,"
-        " version.description, version.metadata, version.created_us, ttl_us,"
-        " version.deleted_us, coalesce((SELECT uid FROM run WHERE run.id = version.run_id),"
+        "SELECT version.id, artifact.uid AS artifact, project.uid AS project, number,"
+        " digest, files, size, version.description, version.metadata,"
+        " version.created_us, ttl_us, version.deleted_us,"
+        " coalesce((SELECT uid FROM run WHERE run.id = version.run_id),"
         " (SELECT run FROM sync_edge WHERE version = version.uid"
         " AND direction = 'made')) AS run"
         " FROM version JOIN artifact ON artifact.id = artifact_id"
