@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import os
-
 import wanllmdb
 from wanllmdb import _sync
-from wanllmdb._catalog import documents, events, remotes
+from wanllmdb._catalog import documents, remotes
 from wanllmdb._remotes.address import Address
 from wanllmdb._store import Store
 from wanllmdb._sync.peer import add_remote
@@ -81,9 +80,7 @@ class Laptop:
         how = {"project": "p", "reinit": "create_new", **how}
         return wanllmdb.init(store=self.store, **how)
 
-    def run(
-        self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any
-    ) -> None:
+    def run(self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any) -> None:
         """A run from its beginning to its end."""
         run = self.begin(id=id, **how)
         if isinstance(rows, int):
@@ -150,9 +147,7 @@ class Laptop:
     def runs(self) -> dict[str, Any]:
         """The rows of every run that is not in the trash, by project and id."""
         with self.api() as api:
-            return {
-                run.path: plain_rows(run) for run in api.runs(limit=None)
-            }
+            return {run.path: plain_rows(run) for run in api.runs(limit=None)}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -211,7 +206,9 @@ def contents(api: wanllmdb.Api) -> dict[str, Any]:
         found |= {f"run {run.path} {name}": value for name, value in _said(run)}
     for table, columns in TABLES.items():
         rows = api.query(f"SELECT {columns} FROM {table}").fetchall()
-        found[f"sql {table}"] = sorted(repr(row) for row in rows if "@" not in repr(row))
+        found[f"sql {table}"] = sorted(
+            repr(row) for row in rows if "@" not in repr(row)
+        )
     return found
 
 

@@ -357,9 +357,7 @@ def test_a_stage_of_one_holder_has_one_holder_everywhere(a: Laptop, b: Laptop) -
 # Copies
 
 
-def test_a_copied_store_is_another_device(
-    a: Laptop, b: Laptop, laptop: Any
-) -> None:
+def test_a_copied_store_is_another_device(a: Laptop, b: Laptop, laptop: Any) -> None:
     """It goes on from what it is, and both push from then on."""
     a.run("r")
     a.sync()

@@ -118,7 +118,7 @@ def identity(remote: Remote) -> str | None:
         raw: Any = json.loads(data)
         version, uid = raw["format"], raw["uid"]
         right = isinstance(version, int) and keys.is_device(uid)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         right = False
     if not right:
         raise IntegrityError(

@@ -26,16 +26,16 @@ from wanllmdb._rowintake import Intake, Prepared, add
 from wanllmdb._rowsets import RowSet
 from wanllmdb._segments import Moved
 from wanllmdb._sync import keys
-from wanllmdb._sync.batch import LIMIT, Batch, StoredSet, decode
+from wanllmdb._sync.batch import Batch, StoredSet, read
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.push import digest_of
 from wanllmdb._sync.report import SyncReport
 from wanllmdb.errors import (
     DigestMismatchError,
-    IntegrityError,
     MissingBlobError,
     RemoteError,
+    StoreError,
     WanllmdbError,
 )
 from wanllmdb.types import RunRecord, RunRef
@@ -109,25 +109,6 @@ def _pull_some(peer: Peer, choice: Choice, report: SyncReport) -> None:
             seq += 1
 
 
-def read_batch(peer: Peer, device: str, seq: int) -> Batch | None:
-    """A batch; None if there is none under that number.
-
-    Raises:
-        IntegrityError: what stands there is none of ours.
-    """
-    try:
-        data = peer.remote.get(keys.batch(device, seq), 0, LIMIT + 1)
-    except MissingKeyError:
-        return None
-    if len(data) > LIMIT:
-        raise IntegrityError(
-            f"Batch {seq} of device {device} is larger than {LIMIT} bytes.",
-            hint="`wanllmdb remote verify` tells what else is wrong there.",
-            device=device, seq=seq,
-        )  # fmt: skip
-    return decode(data, device, seq)
-
-
 def _take(
     peer: Peer, device: str, seq: int, choice: Choice, report: SyncReport
 ) -> bool | None:
@@ -138,15 +119,15 @@ def _take(
         is none.
     """
     try:
-        batch = read_batch(peer, device, seq)
+        batch = read(peer.remote, device, seq)
         if batch is None:
             return None
         if choice.whole and _lacks(peer, batch):
             return False
         _merge(peer, batch, choice, report)
-    except RemoteError:
+    except (RemoteError, StoreError):
         raise
-    except (WanllmdbError, Moved) as error:
+    except (WanllmdbError, Moved, *documents.MALFORMED) as error:
         report.failed.append(f"batch {seq} of device {device}: {error}")
         if choice.whole:
             # The next ones of the device may be whole.
