@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import os
 
 import wanllmdb
-from wanllmdb import _sync
+from wanllmdb import _clock, _sync
 from wanllmdb._catalog import documents, remotes
-from wanllmdb._remotes.address import Address
+from wanllmdb._remotes.address import Address, open_remote
+from wanllmdb._remotes.port import Remote
 from wanllmdb._store import Store
 from wanllmdb._sync.peer import add_remote
 from wanllmdb._sync.report import SyncReport
@@ -119,11 +123,11 @@ class Laptop:
             api.purge(api.run(run, deleted=True))
 
     def shift_clock(self, us: int) -> None:
-        """Let its clock run ahead."""
+        """Let its clock run ahead, or have been set back since."""
         with self.written() as connection:
             connection.execute(
-                "UPDATE meta SET value = CAST(value AS INTEGER) + ? WHERE key = 'hlc'",
-                (us,),
+                "UPDATE meta SET value = ? WHERE key = 'hlc'",
+                (str(_clock.now_us() + us),),
             )
 
     # What is looked at
@@ -165,10 +169,55 @@ class Laptop:
         with self.opened() as store:
             return aliases_of(store)
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self, **how: Any) -> dict[str, Any]:
         """All that must be the same on every laptop."""
         with self.api() as api:
-            return contents(api)
+            return contents(api, **how)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+class Killing:
+    """A Remote of which one call never returns.
+
+    Args:
+        remote: The real one.
+        call: The number of that call, from 1 on.
+        after: Whether it takes effect.
+    """
+
+    VERBS = ("get", "download", "put", "upload", "create", "iter_keys", "delete")
+
+    def __init__(self, remote: Remote, call: int, *, after: bool) -> None:
+        self._remote = remote
+        self._left = call
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._remote, name)
+        return partial(self._call, found) if name in self.VERBS else found
+
+    def _call(self, verb: Callable[..., Any], *args: Any) -> Any:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            raise Killed
+        done = verb(*args)
+        if self._left == 0:
+            raise Killed
+        return done
+
+
+@contextmanager
+def killing(call: int, *, after: bool = False) -> Iterator[None]:
+    """Let syncs die at their n-th call of a remote."""
+
+    def opened(address: Address) -> Any:
+        return Killing(open_remote(address), call, after=after)
+
+    with mock.patch("wanllmdb._sync.peer.open_remote", opened):
+        yield
 
 
 def plain_rows(run: Any) -> list[dict[str, Any]]:
@@ -188,23 +237,35 @@ def aliases_of(store: Store) -> dict[str, str]:
     return dict(map(tuple, rows))
 
 
-def contents(api: wanllmdb.Api) -> dict[str, Any]:
+def contents(
+    api: wanllmdb.Api, without: Set[str] = frozenset(), *, views: bool = True
+) -> dict[str, Any]:
     """All that must be the same on every laptop, by what it is of.
 
     Kept aliases (``alias@device``) are of one laptop; so are the events of what a
     merge did.
+
+    Args:
+        api: The laptop's.
+        without: Uids of runs that one laptop removed for good: elsewhere they are in
+            the trash.
+        views: Look at what SQL shows, too.
     """
     store = api.store
     found: dict[str, Any] = {
         f"document {entity} {uid}": document
         for entity, uid, document in _documents(store)
+        if uid not in without
     }
     found["aliases"] = {
         name: version for name, version in aliases_of(store).items() if "@" not in name
     }
     for run in [*api.runs(limit=None), *api.runs(limit=None, deleted=True)]:
+        if run.record.uid in without:
+            assert run.record.deleted_us is not None
+            continue
         found |= {f"run {run.path} {name}": value for name, value in _said(run)}
-    for table, columns in TABLES.items():
+    for table, columns in TABLES.items() if views else ():
         rows = api.query(f"SELECT {columns} FROM {table}").fetchall()
         found[f"sql {table}"] = sorted(
             repr(row) for row in rows if "@" not in repr(row)
@@ -219,7 +280,7 @@ def _said(run: Any) -> Iterator[tuple[str, Any]]:
     ):  # fmt: skip
         yield name, _plain(getattr(run, name))
     yield "tags", sorted(run.tags)
-    yield "history", [repr(row) for row in run.scan_history()]
+    yield "history", [_plain(row) for row in run.scan_history()]
     yield "logs", [repr(line) for line in run.logs()]
     yield "system", [repr(row) for row in run.system.fetchall()]
     yield "files", sorted((each.name, each.size, each.digest) for each in run.files())
@@ -260,9 +321,19 @@ def _shown(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> str:
     return text[max(0, first - 200) : first + 300]
 
 
-def check_equal(*laptops: Laptop) -> None:
+def kept_out(*laptops: Laptop) -> set[str]:
+    """Uids of what some laptop removed for good."""
+    found = set()
+    for laptop in laptops:
+        with laptop.opened() as store:
+            rows = store.catalog.reader.execute("SELECT uid FROM gone")
+            found |= {row[0] for row in rows}
+    return found
+
+
+def check_equal(*laptops: Laptop, **how: Any) -> None:
     """Every laptop holds the same."""
-    first, *others = [laptop.contents() for laptop in laptops]
+    first, *others = [laptop.contents(**how) for laptop in laptops]
     for other in others:
         assert first == other, differences(first, other)
 

@@ -16,6 +16,7 @@ from wanllmdb import _clock
 from wanllmdb._catalog.documents.aliases import Claim
 from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._sync import keys
+from wanllmdb._sync.batch import decode
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.report import SyncReport
 
@@ -117,26 +118,37 @@ def _claim_alias(
                 return claim  # of a push that was killed
             abandoned = True
         else:
-            abandoned = _is_abandoned(peer, held)
+            abandoned = _is_abandoned(peer, claim, held)
         if not abandoned:
             return None
         claim = claim._replace(gen=claim.gen + 1)
 
 
-def _is_abandoned(peer: Peer, held: dict[str, Any]) -> bool:
+def _is_abandoned(peer: Peer, claim: Claim, held: dict[str, Any]) -> bool:
     """Whether a claim is that of a push that died before its batch was there."""
     device, seq, at_us = held.get("device"), held.get("seq"), held.get("at_us")
     if not isinstance(at_us, int) or not isinstance(seq, int):
         return True
     if not isinstance(device, str) or not keys.is_device(device):
         return True
-    if at_us > _clock.now_us() - ABANDONED_US:
-        return False
+    # The device may have gone on, and have used the number for another batch.
+    while (told := _aliases_told(peer, device, seq)) is not None:
+        if (claim.artifact, claim.key, claim.gen) in told:
+            return False
+        seq += 1
+    return at_us <= _clock.now_us() - ABANDONED_US
+
+
+def _aliases_told(
+    peer: Peer, device: str, seq: int
+) -> set[tuple[str, str, int]] | None:
+    """The generations of aliases that a batch tells of; None if there is no batch."""
     try:
-        peer.remote.get(keys.batch(device, seq), 0, 1)
+        data = peer.remote.get(keys.batch(device, seq))
     except MissingKeyError:
-        return True
-    return False
+        return None
+    batch = decode(data, device, seq)
+    return {(each.artifact, each.key, each.gen) for each in batch.aliases}
 
 
 def _create(peer: Peer, key: str, said: dict[str, Any], report: SyncReport) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wanllmdb import _progress, _rowmove
-from wanllmdb._catalog import documents, registers, remotes, runs
+from wanllmdb._catalog import documents, events, registers, remotes, runs
 from wanllmdb._catalog.documents import aliases
 from wanllmdb._catalog.documents.runs import branches, losing
 from wanllmdb._catalog.remotes import Held, Place
@@ -249,7 +249,9 @@ def _merge_once(
                 waits = _merge_documents(context, batch, chosen, choice)
                 for each in prepared:
                     waits += _add(connection, each)
-            _note(connection, peer, batch, chosen, choice, waits, notices)
+            # Killed before they are made, sums are made by the next sync.
+            later = [*waits, *("its sums are to be made" for _ in context.recount)]
+            _note(connection, peer, batch, chosen, choice, later, notices)
             if choice.whole:
                 _note_known(context, chosen, {*pending})
     report.notices += [*context.notices, *notices]
@@ -264,6 +266,9 @@ def _merge_once(
     )
     for uid in context.recount:
         recount(peer, uid)
+    if context.recount and not waits:
+        with store.catalog.transaction(durable=True) as connection:
+            remotes.set_deferred(connection, peer.uid, batch.device, batch.seq, None)
 
 
 def _branched(peer: Peer, chosen: Sequence[documents.Documents]) -> dict[str, RunRef]:
@@ -421,7 +426,10 @@ def _move_on(connection: Any, remote: str, device: str, seq: int) -> None:
 
 
 def recount(peer: Peer, uid: str) -> None:
-    """Make a run's summary anew from its rows, where no laptop had all of them."""
+    """Make a run's summary anew from its rows, where no laptop had all of them.
+
+    What comes to the same is no news: two laptops would tell it each other for ever.
+    """
     store = peer.store
     pk = runs.find_uid(store.catalog.reader, uid)
     if pk is None:
@@ -429,4 +437,9 @@ def recount(peer: Peer, uid: str) -> None:
     record = runs.read(store.catalog.reader, pk)
     numbers = store.numbers(record, store.logs.sums(record))
     with store.catalog.transaction(durable=True) as connection:
-        store.write_numbers(connection, pk, numbers)
+        reader = documents.Reader(connection, store.data, peer.uid, lambda _: {})
+        before = documents.read(reader, "run", uid)
+        with registers.merging(connection):
+            store.write_numbers(connection, pk, numbers)
+        if documents.read(reader, "run", uid) != before:
+            events.touch_fields(connection, "run", uid, ["record"])

@@ -167,9 +167,7 @@ def _insert(
 ) -> None:
     connection, number = context.connection, document["number"]
     if numbers.holder(connection, "model_version", model["id"], number) is not None:
-        moved = numbers.make_room(
-            connection, "model_version", model["id"], context.remote, [number]
-        )
+        moved = numbers.make_room(connection, "model_version", model["id"], [number])
         context.notices += [
             numbers.told(f"model {model['name']}", *ends) for ends in moved.values()
         ]
@@ -181,6 +179,7 @@ def _insert(
             document["created_us"],
         ),
     )  # fmt: skip
+    numbers.claim(connection, "model_version", context.remote, document["uid"])
     connection.execute(
         "UPDATE model SET last_number = max(last_number, ?) WHERE id = ?",
         (number, model["id"]),

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from wanllmdb import _json
-from wanllmdb._catalog import events
+from wanllmdb._catalog import events, remotes
 
 SERIES = {
     "version": ("artifact", "artifact_id"),
@@ -26,6 +26,14 @@ def claimed(connection: sqlite3.Connection, entity: str, remote: str, uid: str) 
         (remote, entity, uid),
     ).fetchone()
     return row is not None
+
+
+def claim(connection: sqlite3.Connection, entity: str, remote: str, uid: str) -> None:
+    """Note at once that a remote has a version: others of the batch must not move it.
+
+    What it says of it is noted when the batch is merged.
+    """
+    remotes.set_digests(connection, remote, [(entity, uid, "")])
 
 
 def stands(connection: sqlite3.Connection, entity: str, uid: str) -> bool:
@@ -52,7 +60,6 @@ def make_room(
     connection: sqlite3.Connection,
     entity: str,
     series: int,
-    remote: str,
     taken: Iterable[int],
 ) -> dict[str, tuple[int, int]]:
     """Move unpushed versions off numbers that others have at a remote.
@@ -61,7 +68,6 @@ def make_room(
         connection: The transaction.
         entity: ``version`` or ``model_version``.
         series: Key of the artifact or model.
-        remote: Its uid.
         taken: Numbers that are another laptop's.
 
     Returns:
@@ -69,10 +75,10 @@ def make_room(
     """
     table, column = SERIES[entity]
     rows = connection.execute(
-        f"SELECT made.uid, number, pushed.uid IS NOT NULL FROM {entity} AS made"
-        " LEFT JOIN sync_document AS pushed ON remote = ? AND entity = ?"
-        f" AND pushed.uid = made.uid WHERE {column} = ? ORDER BY number",
-        (remote, entity, series),
+        "SELECT made.uid, number, EXISTS (SELECT 1 FROM sync_document"
+        f" WHERE entity = ? AND uid = made.uid) FROM {entity} AS made"
+        f" WHERE {column} = ? ORDER BY number",
+        (entity, series),
     ).fetchall()
     held = {number for _, number, pushed in rows if pushed} | {*taken}
     moved: dict[str, tuple[int, int]] = {}

@@ -346,7 +346,10 @@ def _lacks_rows(context: Merge, pk: int, document: Documents) -> bool:
     """Whether a run has rows here that a document's summary does not count."""
     counted = {(token, kind): count for token, kind, _, count in document["rows"]}
     rows = context.connection.execute(
-        "SELECT token, kind, rows FROM watermark WHERE run_id = ?", (pk,)
+        "SELECT token, kind, rows FROM watermark AS mine WHERE run_id = ? AND NOT"
+        " EXISTS (SELECT 1 FROM watermark WHERE token = mine.token"
+        " AND run_id != mine.run_id)",  # such a stream is another run's now
+        (pk,),
     )
     return any(
         count > counted.get((token, kind), -1)

@@ -139,13 +139,11 @@ def _insert(context: Merge, artifact: sqlite3.Row, document: Documents) -> None:
         same = connection.execute(
             "SELECT digest = ? FROM version WHERE id = ?", (document["digest"], held[0])
         ).fetchone()[0]
-        pushed = numbers.claimed(connection, "version", context.remote, held[1])
-        if same and not pushed:
-            _adopt(connection, held, document["uid"])
+        if same and not numbers.stands(connection, "version", held[1]):
+            _adopt(connection, held, document)
+            numbers.claim(connection, "version", context.remote, document["uid"])
             return
-        moved = numbers.make_room(
-            connection, "version", series, context.remote, [number]
-        )
+        moved = numbers.make_room(connection, "version", series, [number])
         after = remotes.state(connection, context.remote).event_id
         numbers.renumber_moves(connection, artifact_uid, moved.values(), after)
         context.notices += [numbers.told(name, *ends) for ends in moved.values()]
@@ -167,6 +165,7 @@ def _insert(context: Merge, artifact: sqlite3.Row, document: Documents) -> None:
         {**{k: document[k] for k in ("uid", "digest", "files", "size", "run",
          "created_us")}, "series": series, "number": number},
     )  # fmt: skip
+    numbers.claim(connection, "version", context.remote, document["uid"])
     connection.execute(
         "UPDATE artifact SET last_number = max(coalesce(last_number, 0), ?)"
         " WHERE id = ?",
@@ -174,10 +173,15 @@ def _insert(context: Merge, artifact: sqlite3.Row, document: Documents) -> None:
     )
 
 
-def _adopt(connection: sqlite3.Connection, held: tuple[int, str], uid: str) -> None:
-    """The same content under the same number is the same version."""
-    pk, former = held
-    connection.execute("UPDATE version SET uid = ? WHERE id = ?", (uid, pk))
+def _adopt(
+    connection: sqlite3.Connection, held: tuple[int, str], document: Documents
+) -> None:
+    """The same content under the same number is the same version: the remote's."""
+    (pk, former), uid = held, document["uid"]
+    connection.execute(
+        "UPDATE version SET uid = ?, created_us = ?, run_id = NULL WHERE id = ?",
+        (uid, document["created_us"], pk),
+    )
     for table in ("field_rev", "tag_rev"):
         connection.execute(
             f"UPDATE OR IGNORE {table} SET uid = ? WHERE entity = 'version'"
