@@ -59,6 +59,7 @@ def index(peer: Peer) -> Index:
         IntegrityError: a batch is damaged.
         RemoteError: it cannot be reached, or refuses.
     """
+    peer.check()
     found = Index()
     for document in _documents(peer):
         found.add(document)

@@ -161,6 +161,7 @@ def add_remote(
         RemoteError: it cannot be reached, or not written.
     """
     refuse_nested(address, store.path)
+    remotes.check_free(store.catalog.reader, name)
     remote = open_remote(address)
     try:
         uid = found(remote)

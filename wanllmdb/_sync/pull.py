@@ -215,13 +215,20 @@ def _merge_once(
     store = peer.store
     intake = Intake(store.path, store.catalog, store.logs, store.sweeper)
     branched = _branched(peer, chosen)
+    unwanted = _unwanted(peer, chosen, sets, choice)
     notices: list[str] = []
     with ExitStack() as held:
         moves = _prepared_moves(peer, intake, chosen, held)
         moving = {move.to.uid: move.pk for move in moves.values()}
         prepared = [
             held.enter_context(
-                intake.check(stored.project, found, branches=branched, moving=moving)
+                intake.check(
+                    stored.project,
+                    found,
+                    branches=branched,
+                    moving=moving,
+                    unwanted=unwanted,
+                )
             )
             for stored, found in sets
         ]
@@ -241,7 +248,7 @@ def _merge_once(
                 _, pending = remotes.news(connection, peer.uid)
                 waits = _merge_documents(context, batch, chosen, choice)
                 for each in prepared:
-                    _add(connection, each)
+                    waits += _add(connection, each)
             _note(connection, peer, batch, chosen, choice, waits, notices)
             if choice.whole:
                 _note_known(context, chosen, {*pending})
@@ -250,7 +257,10 @@ def _merge_once(
     for document in chosen:
         report.count(report.pulled, document["entity"])
     report.rows_pulled += sum(
-        span.rows - span.rows_before for _, each in sets for span in each.ranges
+        span.rows - span.rows_before
+        for _, each in sets
+        for span in each.ranges
+        if span.run not in unwanted
     )
     for uid in context.recount:
         recount(peer, uid)
@@ -320,12 +330,34 @@ def _merge_documents(
     return waits
 
 
-def _add(connection: Any, prepared: Prepared) -> None:
+def _unwanted(
+    peer: Peer,
+    chosen: Sequence[documents.Documents],
+    sets: Sequence[tuple[StoredSet, RowSet]],
+    choice: Choice,
+) -> set[str]:
+    """Runs of which rows come along that are not to be here.
+
+    They were removed for good, or a part is pulled that they do not belong to. What is
+    packed together with their rows is taken all the same.
+    """
+    reader = peer.store.catalog.reader
+    uids = {span.run for _, each in sets for span in each.ranges}
+    unwanted = {uid for uid in uids if remotes.gone(reader, "run", uid) is not None}
+    if not choice.whole:
+        here = {uid for uid in uids if runs.find_uid(reader, uid) is not None}
+        unwanted |= uids - here - {document["uid"] for document in chosen}
+    return unwanted
+
+
+def _add(connection: Any, prepared: Prepared) -> list[str]:
+    """Make rows visible; what they wait for, where that cannot be done yet."""
     found = {uid: runs.find_uid(connection, uid) for uid in prepared.marks}
-    if None in found.values():
-        # Removed for good here, or not merged: its rows are not taken over.
-        return
+    lacking = sorted(uid for uid, pk in found.items() if pk is None)
+    if lacking:
+        return [f"rows of run {lacking[0]} came before the run"]
     add(connection, prepared, {uid: pk for uid, pk in found.items() if pk is not None})
+    return []
 
 
 def _note(
