@@ -309,6 +309,17 @@ class Blobs:
             self.fetched(digest)
         return path
 
+    def _renewed(self, digest: str) -> bool:
+        """Whether a damaged blob was fetched from elsewhere; else it is as it was."""
+        if self.fetch is None or not self.set_aside(digest):
+            return False
+        path = self.path_of(digest)
+        try:
+            return self.fetched(digest)
+        finally:
+            if not path.exists():
+                (self._damaged / path.name).rename(path)
+
     def get(self, digest: str) -> bytes:
         """The bytes of a blob, checked against its name.
 
@@ -320,8 +331,7 @@ class Blobs:
         with self.open(digest) as file:
             data = file.read()
         if _digest.of_bytes(data) != digest:
-            if self.fetch is not None and self.set_aside(digest):
-                # Missing now: fetched, if it lies elsewhere whole.
+            if self._renewed(digest):
                 with self.open(digest) as file:
                     return file.read()
             raise DigestMismatchError(

@@ -16,6 +16,7 @@ from wanllmdb.errors import (
     MissingBlobError,
     NotFoundError,
     RemoteError,
+    RemoteNotFoundError,
     VersionNotFoundError,
 )
 
@@ -95,7 +96,7 @@ def find(
             _pull(store, settings["remote"], named or project, name)
         except ArtifactNotFoundError:
             raise _added(error, "Nor has the remote one.") from None
-        except RemoteError as fault:
+        except (RemoteError, RemoteNotFoundError) as fault:
             said = f"The remote cannot be asked: {fault}"
             raise _added(error, said) from fault
         return _artifacts.find(store, path, project, type)

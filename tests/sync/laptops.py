@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import wanllmdb
 from wanllmdb import _sync
-from wanllmdb._catalog import documents, events, remotes
+from wanllmdb._catalog import documents, remotes
 from wanllmdb._remotes.address import Address
 from wanllmdb._store import Store
 from wanllmdb._sync.peer import add_remote
@@ -18,6 +19,14 @@ from wanllmdb.types import Location
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
+
+
+TABLES = {
+    "runs": "* EXCLUDE (config, summary)", "metrics": "*", "metrics_all": "*",
+    "artifacts": "*", "aliases": "* EXCLUDE (moved_at)", "lineage": "*",
+    "models": "*", "logs": "*", "system": "*",
+}  # fmt: skip
+"""SQL views, and what of them must be the same."""
 
 
 class Laptop:
@@ -71,9 +80,7 @@ class Laptop:
         how = {"project": "p", "reinit": "create_new", **how}
         return wanllmdb.init(store=self.store, **how)
 
-    def run(
-        self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any
-    ) -> None:
+    def run(self, id: str, rows: int | list[dict[str, Any]] = 2, **how: Any) -> None:
         """A run from its beginning to its end."""
         run = self.begin(id=id, **how)
         if isinstance(rows, int):
@@ -140,9 +147,7 @@ class Laptop:
     def runs(self) -> dict[str, Any]:
         """The rows of every run that is not in the trash, by project and id."""
         with self.api() as api:
-            return {
-                run.path: plain_rows(run) for run in api.runs(limit=None)
-            }
+            return {run.path: plain_rows(run) for run in api.runs(limit=None)}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -199,9 +204,11 @@ def contents(api: wanllmdb.Api) -> dict[str, Any]:
     }
     for run in [*api.runs(limit=None), *api.runs(limit=None, deleted=True)]:
         found |= {f"run {run.path} {name}": value for name, value in _said(run)}
-    for table in ("runs", "metrics", "artifacts", "aliases", "lineage", "models"):
-        rows = api.query(f"SELECT * FROM {table}").fetchall()
-        found[f"sql {table}"] = sorted(repr(row) for row in rows if "@" not in repr(row))
+    for table, columns in TABLES.items():
+        rows = api.query(f"SELECT {columns} FROM {table}").fetchall()
+        found[f"sql {table}"] = sorted(
+            repr(row) for row in rows if "@" not in repr(row)
+        )
     return found
 
 
@@ -210,7 +217,7 @@ def _said(run: Any) -> Iterator[tuple[str, Any]]:
         "name", "notes", "group", "job_type", "state", "config", "summary", "keys",
         "definitions", "last_step", "environment", "epochs", "alerts",
     ):  # fmt: skip
-        yield name, repr(getattr(run, name))
+        yield name, _plain(getattr(run, name))
     yield "tags", sorted(run.tags)
     yield "history", [repr(row) for row in run.scan_history()]
     yield "logs", [repr(line) for line in run.logs()]
@@ -218,6 +225,13 @@ def _said(run: Any) -> Iterator[tuple[str, Any]]:
     yield "files", sorted((each.name, each.size, each.digest) for each in run.files())
     yield "made", sorted(each.name for each in run.logged_artifacts())
     yield "used", sorted(each.name for each in run.used_artifacts())
+
+
+def _plain(value: Any) -> str:
+    """A text by which values can be compared: NaN is NaN, and order is none."""
+    if isinstance(value, dict):
+        return repr(sorted((key, _plain(item)) for key, item in value.items()))
+    return repr(value)
 
 
 def _documents(store: Store) -> Iterator[tuple[str, str, str]]:
@@ -232,12 +246,18 @@ def _documents(store: Store) -> Iterator[tuple[str, str, str]]:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """What two laptops differ in, a line each."""
+    """The first things that two laptops differ in."""
+    names = [n for n in sorted({*one, *other}) if one.get(n) != other.get(n)]
     return "\n".join(
-        f"{name}:\n  {str(one.get(name, '-'))[:3000]}\n  {str(other.get(name, '-'))[:3000]}"
-        for name in sorted({*one, *other})
-        if one.get(name) != other.get(name)
+        f"{name}:\n  {_shown(one, other, name)}\n  {_shown(other, one, name)}"
+        for name in names[:5]
     )
+
+
+def _shown(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> str:
+    text = str(one.get(name, "-"))
+    first = len(os.path.commonprefix([text, str(other.get(name, "-"))]))
+    return text[max(0, first - 200) : first + 300]
 
 
 def check_equal(*laptops: Laptop) -> None:

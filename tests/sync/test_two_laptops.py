@@ -37,7 +37,7 @@ def test_a_pull_gives_an_equal_store(a: Laptop, b: Laptop, tmp_path: Path) -> No
     used.finish()
     with a.api():
         registry = wanllmdb.ModelRegistry(a.store)
-        registry.link("m", "p/data:v1", aliases=["good"])
+        registry.link("p/data:v1", "m", aliases=["good"])
         registry.transition_stage("m", 1, "staging")
     assert a.push().pushed["run"] == 2
     b.pull(full=True)

@@ -83,6 +83,9 @@ def read(reader: Reader, uid: str) -> Documents | None:
             f"SELECT {columns} FROM {table} WHERE run_id = ? ORDER BY {order}", (pk,)
         )
         document[name] = [list(each) for each in found]
+    # Fields hold config and summary; as blobs they may be written in another order.
+    own = {row["config_blob"], row["summary_blob"]}
+    document["blobs"] = [each for each in document["blobs"] if each[0] not in own]
     return document
 
 
