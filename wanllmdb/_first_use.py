@@ -44,8 +44,8 @@ def attach(store: Store, settings: Settings | None = None) -> None:
                 f"The blob {min(digests)} is at the remote {names[0]}, and fetching is"
                 " switched off.",
                 hint="`wanllmdb pull --full` brings all; fetch=1, what is used.",
-                digest=min(digests),
-            )
+                digest=min(digests), remote=names[0],
+            )  # fmt: skip
         from wanllmdb._sync.fetch import fetch_blobs
 
         return fetch_blobs(store, digests)
