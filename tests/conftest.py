@@ -11,6 +11,8 @@ import pytest
 
 import wanllmdb
 
+pytest_plugins = ["served"]  # tests/remotes: servers that speak S3
+
 QUIET = {
     "WANLLMDB_CONSOLE": "0", "WANLLMDB_SYSTEM_INTERVAL": "0", "WANLLMDB_GIT": "0",
     "WANLLMDB_ENVIRONMENT": "0", "WANLLMDB_SILENT": "1",

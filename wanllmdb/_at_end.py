@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wanllmdb import _observers
 from wanllmdb._catalog import remotes
 from wanllmdb._voice import say
+from wanllmdb.types import SyncReport
 
 if TYPE_CHECKING:
     from wanllmdb._run import Run
@@ -64,11 +65,9 @@ def push(run: Run, store: Store, settings: Settings) -> None:
         say(f"{run.path} waits to be pushed: {fault}; `wanllmdb sync` goes on")
 
 
-def _report(done: subprocess.CompletedProcess[str]) -> Any:
+def _report(done: subprocess.CompletedProcess[str]) -> SyncReport | None:
     if done.returncode not in (0, _PARTIAL):
         return None
-    from wanllmdb._sync.report import SyncReport
-
     return SyncReport(**json.loads(done.stdout)[0])
 
 

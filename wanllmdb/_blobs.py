@@ -260,15 +260,18 @@ class Blobs:
             MissingBlobError: it is not there.
             RemoteError: it lies at a remote that cannot be read.
         """
+        return self._opened(digest, lambda: self.fetched(digest))
+
+    def _opened(self, digest: str, bring: Callable[[], bool]) -> BinaryIO:
         path = self.path_of(digest)
-        for fetching in (False, False, True):
+        for last in (False, False, True):
             try:
                 return path.open("rb")
             except FileNotFoundError:
                 # A gc moves what was just named for a moment, and then back.
                 if self._taken_back(path) or path.exists():
                     continue
-                if fetching or not self.fetched(digest):
+                if last or not bring():
                     break
         raise MissingBlobError(
             f"The blob {digest} is missing.",
@@ -309,6 +312,17 @@ class Blobs:
             self.fetched(digest)
         return path
 
+    def _renewed(self, digest: str) -> bool:
+        """Whether a damaged blob was fetched from elsewhere; else it is as it was."""
+        if self.fetch is None or not self.set_aside(digest):
+            return False
+        path = self.path_of(digest)
+        try:
+            return self.fetched(digest)
+        finally:
+            if not path.exists():
+                (self._damaged / path.name).rename(path)
+
     def get(self, digest: str) -> bytes:
         """The bytes of a blob, checked against its name.
 
@@ -319,17 +333,31 @@ class Blobs:
         """
         with self.open(digest) as file:
             data = file.read()
-        if _digest.of_bytes(data) != digest:
-            if self.fetch is not None and self.set_aside(digest):
-                # Missing now: fetched, if it lies elsewhere whole.
-                with self.open(digest) as file:
-                    return file.read()
-            raise DigestMismatchError(
-                f"The bytes of blob {digest} have changed.",
-                hint="Restore it from a backup.",
-                digest=digest,
-            )
+        try:
+            return _checked(digest, data)
+        except DigestMismatchError:
+            if not self._renewed(digest):
+                raise
+            return self.get_local(digest)
+
+    def get_local(self, digest: str) -> bytes:
+        """As `get`, but nothing is fetched.
+
+        Raises:
+            MissingBlobError: it is not here.
+            DigestMismatchError: its bytes changed.
+        """
+        with self._opened(digest, lambda: False) as file:
+            return _checked(digest, file.read())
+
+
+def _checked(digest: str, data: bytes) -> bytes:
+    if _digest.of_bytes(data) == digest:
         return data
+    raise DigestMismatchError(
+        f"The bytes of blob {digest} have changed.", hint="Restore it from a backup.",
+        digest=digest,
+    )  # fmt: skip
 
 
 def _is_linked(path: Path) -> bool:

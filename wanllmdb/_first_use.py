@@ -16,6 +16,7 @@ from wanllmdb.errors import (
     MissingBlobError,
     NotFoundError,
     RemoteError,
+    RemoteNotFoundError,
     VersionNotFoundError,
 )
 
@@ -43,8 +44,8 @@ def attach(store: Store, settings: Settings | None = None) -> None:
                 f"The blob {min(digests)} is at the remote {names[0]}, and fetching is"
                 " switched off.",
                 hint="`wanllmdb pull --full` brings all; fetch=1, what is used.",
-                digest=min(digests),
-            )
+                digest=min(digests), remote=names[0],
+            )  # fmt: skip
         from wanllmdb._sync.fetch import fetch_blobs
 
         return fetch_blobs(store, digests)
@@ -95,7 +96,7 @@ def find(
             _pull(store, settings["remote"], named or project, name)
         except ArtifactNotFoundError:
             raise _added(error, "Nor has the remote one.") from None
-        except RemoteError as fault:
+        except (RemoteError, RemoteNotFoundError) as fault:
             said = f"The remote cannot be asked: {fault}"
             raise _added(error, said) from fault
         return _artifacts.find(store, path, project, type)

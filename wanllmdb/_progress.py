@@ -28,17 +28,20 @@ def shown(what: str, total: int) -> Iterator[Callable[[int], None]]:
     if stream is None or total < LEAST_BYTES or not stream.isatty():
         yield lambda size: None
         return
-    done, last, started = 0, 0.0, time.monotonic()
+    done, count, last, started = 0, 0, 0.0, time.monotonic()
 
     def told(size: int) -> None:
-        nonlocal done, last
+        nonlocal done, count, last
         done += size
+        count += 1
         now = time.monotonic()
         if now - last >= SECONDS or done >= total:
             last = now
             rate = done / max(now - started, 1e-3) / 1e6
+            left = max(total - done, 0) / 1e6 / max(rate, 1e-3)
             stream.write(
-                f"\r{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate:.0f} MB/s "
+                f"\r{what}: {count} done, {done / 1e6:.0f} of {total / 1e6:.0f} MB,"
+                f" {rate:.0f} MB/s, {left:.0f} s left "
             )
             stream.flush()
 

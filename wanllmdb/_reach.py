@@ -67,7 +67,7 @@ def of_versions(store: Store) -> Iterator[Use | DamagedManifest]:
         if digest in elsewhere and not store.blobs.present({digest: None}):
             continue  # and so does what it names
         try:
-            manifest = decode(store.blobs.get(digest))
+            manifest = decode(store.blobs.get_local(digest))
         except IntegrityError as error:
             yield DamagedManifest(digest, versions, error)
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,6 +125,7 @@ class Intake:
         ids: Mapping[str, str] | None = None,
         branches: Mapping[str, RunRef] | None = None,
         moving: Mapping[str, int] | None = None,
+        unwanted: Collection[str] = (),
     ) -> Prepared:
         """Look whether a set of parts is what it says, and put what is new in place.
 
@@ -143,6 +144,7 @@ class Intake:
                 than its rows say.
             moving: Runs, by uid, that get streams of another run before these rows are
                 added, and the key of that one: what it has counts as theirs.
+            unwanted: Runs, by uid, whose rows are checked and not taken.
 
         Returns:
             What `add` takes. It must be left, as a context, after the transaction.
@@ -166,9 +168,11 @@ class Intake:
             )
             source = _Incoming(segments, checked, incoming.ranges, ends)
             source.verify()
+            wanted = [found for found in source.ranges if found.run not in unwanted]
             prepared = self._prepared(
-                project, owner, source, ids or {}, branches or {}, moving or {}, held
-            )
+                project, owner, source, wanted, ids or {}, branches or {}, moving or {},
+                held,
+            )  # fmt: skip
             undone.pop_all()
         return prepared
 
@@ -190,6 +194,7 @@ class Intake:
         project: str,
         owner: str,
         source: _Incoming,
+        wanted: Sequence[RowRange],
         ids: Mapping[str, str],
         branches: Mapping[str, RunRef],
         moving: Mapping[str, int],
@@ -200,7 +205,7 @@ class Intake:
         with ExitStack() as undone:
             undone.push(prepared)
             taken = []
-            for found in source.ranges:
+            for found in wanted:
                 into = branches.get(found.token)
                 uid = found.run if into is None else into.uid
                 pk = runs.find_uid(self.catalog.reader, uid)

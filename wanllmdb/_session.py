@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wanllmdb import (
-    _at_end,
     _config,
     _files,
     _first_use,
@@ -349,6 +348,10 @@ def _push_at_end(run: Run, settings: _settings.Settings) -> None:
     store = run._store
     if store is None or run._role != "creator":
         return
+    if settings["sync"] == "off" and settings["mode"] != "online":
+        return
+    from wanllmdb import _at_end
+
     if _at_end.wanted(settings, store):
         run._on_ended = partial(_at_end.push, run, store, settings)
 

@@ -197,12 +197,17 @@ def _created(store: Store, request: Request, rank: int | None, *, shared: bool) 
     return _opened(store, stream, request, "recording", first, request.config)
 
 
+def _is_elsewhere(store: Store, record: RunRecord) -> bool:
+    """Whether another Store began a run's last attempt, and has not ended it."""
+    running = record.state is State.RUNNING
+    return running and not runs.is_ours(store.catalog.reader, record)
+
+
 def _warn_of_elsewhere(store: Store, record: RunRecord) -> None:
-    """Say who wrote a run last, where that was another Store which did not end it."""
-    reader = store.catalog.reader
-    if record.state is not State.RUNNING or runs.is_ours(reader, record):
+    if not _is_elsewhere(store, record):
         return
-    heard = registers.stamps(reader, "run", record.uid).get("record")
+    stamps = registers.stamps(store.catalog.reader, "run", record.uid)
+    heard = stamps.get("record")
     at = _clock.iso(record.started_us if heard is None else heard.hlc)
     warn(
         f"Run {record.path} is running on {record.host}, as was last heard at {at}; it"
@@ -215,6 +220,8 @@ def _continued(store: Store, record: RunRecord, request: Request, writer: str) -
     _warn_of_elsewhere(store, record)
     overwrite = request.settings["resume"] is None
     last = record.last_step
+    if _is_elsewhere(store, record):  # its sums are made when it ends
+        last = store.logs.sums(record).last_step
     first = 0 if overwrite or last is None else last + 1
     stream = store.continue_run(
         record,

@@ -37,7 +37,7 @@ from wanllmdb._metrics.summary import summarise
 from wanllmdb._rundata import Document, RunData, put_document
 from wanllmdb._runlog import RunLogs, Sums
 from wanllmdb._sweeping import SWEPT_AT_ONCE, Sweeper
-from wanllmdb.errors import IntegrityError, StoreClosedError
+from wanllmdb.errors import IntegrityError, RemoteError, StoreClosedError
 from wanllmdb.types import (
     Damage,
     End,
@@ -417,7 +417,8 @@ class Store:
         for key, value in summarise(sums.own, definitions, record.started_us).items():
             try:
                 summary[key] = self.logs.resolve(value)
-            except (IntegrityError, OSError) as error:  # its blob is lost, not the run
+            # Its blob is lost, or out of reach; not the run.
+            except (IntegrityError, RemoteError, OSError) as error:
                 self.debug.survived(f"summary of {record.run_id}", error)
         return Numbers(
             self.data.document(summary),

@@ -231,6 +231,8 @@ def manifest_of(store: Store, version: VersionRecord) -> Manifest:
     except OSError as error:
         raise _files.explain_os_error(error, store.path) from error
     except IntegrityError as error:
+        if "remote" in error.identity:  # it lies there, and must not be fetched
+            raise
         store.set_blob_aside(version.digest)  # so that the same content mends it
         raise type(error)(
             f"The manifest of {version.path}: {error.message}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wanllmdb import _changes, _clock, _ids, _json, _names
@@ -467,6 +467,18 @@ def runs_of(connection: sqlite3.Connection, pk: int, direction: str) -> list[int
         (pk, direction),
     )
     return [run for (run,) in rows.fetchall()]
+
+
+def made_by(connection: sqlite3.Connection, runs: Iterable[str]) -> set[str]:
+    """The uids of the artifacts that runs, by uid, made versions of."""
+    rows = connection.execute(
+        "SELECT DISTINCT artifact.uid FROM edge JOIN run ON run.id = edge.run_id"
+        " JOIN version ON version.id = version_id"
+        " JOIN artifact ON artifact.id = artifact_id WHERE direction = 'output'"
+        " AND run.uid IN (SELECT value FROM json_each(?))",
+        (json.dumps(sorted(runs)),),
+    )
+    return {uid for (uid,) in rows.fetchall()}
 
 
 def record(

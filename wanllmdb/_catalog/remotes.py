@@ -118,11 +118,25 @@ def add(connection: sqlite3.Connection, remote: RemoteRecord) -> None:
             ),
         )  # fmt: skip
     except sqlite3.IntegrityError:
-        raise ConflictError(
-            f"There is a remote {remote.name!r} already.",
-            hint=f"Choose another name, or `wanllmdb remote rm {remote.name}` first.",
-            remote=remote.name,
-        ) from None
+        raise _taken(remote.name) from None
+
+
+def check_free(connection: sqlite3.Connection, name: str) -> None:
+    """See that no remote has a name, before anything is made there.
+
+    Raises:
+        ConflictError: there is one.
+    """
+    if any(remote.name == name for remote in listed(connection)):
+        raise _taken(name)
+
+
+def _taken(name: str) -> ConflictError:
+    return ConflictError(
+        f"There is a remote {name!r} already.",
+        hint=f"Choose another name, or `wanllmdb remote rm {name}` first.",
+        remote=name,
+    )
 
 
 def remove(connection: sqlite3.Connection, name: str) -> None:

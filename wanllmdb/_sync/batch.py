@@ -15,9 +15,16 @@ from typing import Any
 from wanllmdb import _digest, _json
 from wanllmdb._catalog.documents.aliases import Claim
 from wanllmdb._catalog.remotes import Place
-from wanllmdb._remotes.port import check_key
+from wanllmdb._remotes.port import MissingKeyError, Remote, check_key
 from wanllmdb._rowsets import PartFile, RowRange, RowSet
 from wanllmdb._sync import keys
+from wanllmdb._sync.sense import (
+    check_alias,
+    check_document,
+    check_json,
+    check_time,
+    check_uid,
+)
 from wanllmdb._sync.shapes import DOCUMENTS, Shape, ShapeError, checked
 from wanllmdb.errors import IntegrityError, InvalidInputError, NewerRemoteError
 from wanllmdb.types import INT64_MAX, Kind
@@ -25,6 +32,12 @@ from wanllmdb.types import INT64_MAX, Kind
 FORMAT = 1
 LIMIT = 256 << 20
 """Bytes of a batch that are read at most."""
+
+FIRST_BYTES = 8 << 20
+"""Bytes of a batch that are read before anybody asks how many there are."""
+
+PART_BYTES = 1 << 30
+"""Bytes of a part, at most; ours have at most 128 MiB."""
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -133,6 +146,30 @@ _BATCH = Shape({
 })  # fmt: skip
 
 
+def read(remote: Remote, device: str, seq: int) -> Batch | None:
+    """A device's batch at a remote; None if there is none under that number.
+
+    Raises:
+        NewerRemoteError: a newer wanllmdb wrote it.
+        IntegrityError: what stands there is none of ours.
+    """
+    key = keys.batch(device, seq)
+    try:
+        data = remote.get(key, 0, FIRST_BYTES)
+        if len(data) == FIRST_BYTES:
+            size = max((found.size for found in remote.iter_keys(key)), default=0)
+            if size > LIMIT:
+                raise IntegrityError(
+                    f"Batch {seq} of device {device} is larger than {LIMIT} bytes.",
+                    hint="`wanllmdb remote verify` tells what else is wrong there.",
+                    device=device, seq=seq,
+                )  # fmt: skip
+            data += remote.get(key, FIRST_BYTES, LIMIT)
+    except MissingKeyError:
+        return None
+    return decode(data, device, seq)
+
+
 def decode(data: bytes, device: str, seq: int) -> Batch:
     """A batch that was read under a device's number.
 
@@ -150,13 +187,15 @@ def decode(data: bytes, device: str, seq: int) -> Batch:
                 hint="Upgrade wanllmdb: pip install -U wanllmdb",
             )
         checked(raw, _BATCH)
+        for name in ("hlc", "at_us"):
+            check_time(raw[name], "it")
         for document in raw["documents"]:
             _check_document(document)
         if (raw["device"], raw["seq"]) != (device, seq):
             raise ShapeError("it says that it is another one")
         return _built(raw)
     except (ShapeError, ValueError, TypeError, KeyError, RecursionError,
-            InvalidInputError) as error:  # fmt: skip
+            AttributeError, OverflowError, InvalidInputError) as error:  # fmt: skip
         raise IntegrityError(
             f"Batch {seq} of device {device} is none of ours: {str(error)[:200]}",
             hint="`wanllmdb remote verify` tells what else is wrong there.",
@@ -170,17 +209,40 @@ def _check_document(document: Mapping[str, Any]) -> None:
         raise ShapeError(f"there is no entity {entity[:40]!r}")
     gone = "gone" in document
     checked(document, DOCUMENTS["gone"] if gone else DOCUMENTS[entity])
+    check_document(document)
 
 
 def _built(raw: dict[str, Any]) -> Batch:
     return Batch(
-        raw["device"], _natural(raw["seq"]), raw["nonce"], _natural(raw["hlc"]),
-        _natural(raw["at_us"]), raw["host"], raw["seen"], raw["documents"],
-        tuple(_set(each) for each in raw["sets"]),
+        raw["device"], _natural(raw["seq"]), raw["nonce"], raw["hlc"], raw["at_us"],
+        raw["host"], _seen(raw["seen"]), raw["documents"], _sets(raw["sets"]),
         tuple(_claim(each) for each in raw["aliases"]),
-        tuple((number, columns) for number, *columns in raw["events"]),
+        tuple(_event(*each) for each in raw["events"]),
         dict(_objects(raw["objects"])),
     )  # fmt: skip
+
+
+def _seen(raw: Mapping[str, int]) -> Mapping[str, int]:
+    for device, seq in raw.items():
+        check_uid(device, "a device")
+        _natural(seq)
+    return raw
+
+
+def _sets(raw: Sequence[dict[str, Any]]) -> tuple[StoredSet, ...]:
+    sets = tuple(_set(each) for each in raw)
+    names = [part.name for each in sets for part in each.parts]
+    if len(set(names)) < len(names):
+        raise ShapeError("two parts have one name")
+    return sets
+
+
+def _event(number: int, *columns: Any) -> tuple[int, Sequence[Any]]:
+    at, _, _, _, _, _, _, before, after, _ = columns
+    check_time(at, "an event")
+    check_json(before, "an event")
+    check_json(after, "an event")
+    return _natural(number), columns
 
 
 def _set(raw: dict[str, Any]) -> StoredSet:
@@ -193,6 +255,10 @@ def _set(raw: dict[str, Any]) -> StoredSet:
         if layout not in _LAYOUTS:
             raise ShapeError(f"{layout[:40]!r} is no layout")
         place = _place(key, first, length)
+        if size > PART_BYTES:
+            raise ShapeError(
+                f"{name} has {size} bytes, and a part {PART_BYTES} at most"
+            )
         if length != size:
             raise ShapeError(f"{name} has two sizes")
         parts.append(StoredPart(name, sha256, size, layout, _natural(rows), place))
@@ -215,6 +281,9 @@ def _claim(raw: Sequence[Any]) -> Claim:
     artifact, alias, gen, target = raw
     if not keys.is_device(artifact) or not 0 < gen < 10**8:
         raise ShapeError("an alias is of no artifact")
+    check_alias(alias)
+    if target is not None:
+        check_uid(target, "the version of an alias")
     return Claim(artifact, alias, gen, target)
 
 

@@ -58,6 +58,8 @@ class Choice:
     def _takes_artifact(self, document: Mapping[str, Any]) -> bool:
         artifact = document.get("artifact", document["uid"])
         if self.artifacts:
-            return artifact in self.artifacts
-        project = document.get("project")
-        return not self.projects or project is None or project in self.projects
+            made_by = self.runs and document["entity"] == "version"
+            return artifact in self.artifacts and (
+                not made_by or document["run"] in self.runs
+            )
+        return not self.projects or document["project"] in self.projects

@@ -164,6 +164,6 @@ def _create(peer: Peer, key: str, said: dict[str, Any], report: SyncReport) -> b
 def _read(peer: Peer, key: str) -> dict[str, Any]:
     try:
         found = json.loads(peer.remote.get(key, 0, 65536))
-    except (MissingKeyError, ValueError):
+    except (MissingKeyError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wanllmdb import _names
+from wanllmdb._sync.batch import read
 from wanllmdb._sync.peer import Peer
-from wanllmdb._sync.pull import devices, read_batch
+from wanllmdb._sync.pull import devices
 from wanllmdb.errors import (
     AmbiguousNameError,
     ArtifactNotFoundError,
@@ -58,6 +59,7 @@ def index(peer: Peer) -> Index:
         IntegrityError: a batch is damaged.
         RemoteError: it cannot be reached, or refuses.
     """
+    peer.check()
     found = Index()
     for document in _documents(peer):
         found.add(document)
@@ -67,7 +69,7 @@ def index(peer: Peer) -> Index:
 def _documents(peer: Peer) -> Iterator[dict[str, Any]]:
     for device in devices(peer):
         seq = 1
-        while (batch := read_batch(peer, device, seq)) is not None:
+        while (batch := read(peer.remote, device, seq)) is not None:
             yield from batch.documents
             seq += 1
 

@@ -118,7 +118,7 @@ def identity(remote: Remote) -> str | None:
         raw: Any = json.loads(data)
         version, uid = raw["format"], raw["uid"]
         right = isinstance(version, int) and keys.is_device(uid)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         right = False
     if not right:
         raise IntegrityError(
@@ -161,6 +161,7 @@ def add_remote(
         RemoteError: it cannot be reached, or not written.
     """
     refuse_nested(address, store.path)
+    remotes.check_free(store.catalog.reader, name)
     remote = open_remote(address)
     try:
         uid = found(remote)

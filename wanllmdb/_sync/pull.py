@@ -20,21 +20,22 @@ from wanllmdb import _progress, _rowmove
 from wanllmdb._catalog import documents, events, registers, remotes, runs
 from wanllmdb._catalog.documents import aliases
 from wanllmdb._catalog.documents.runs import branches, losing
-from wanllmdb._catalog.remotes import Held
+from wanllmdb._catalog.remotes import Held, Place
 from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._rowintake import Intake, Prepared, add
 from wanllmdb._rowsets import RowSet
 from wanllmdb._segments import Moved
 from wanllmdb._sync import keys
-from wanllmdb._sync.batch import LIMIT, Batch, StoredSet, decode
+from wanllmdb._sync.batch import Batch, StoredSet, read
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.push import digest_of
 from wanllmdb._sync.report import SyncReport
 from wanllmdb.errors import (
     DigestMismatchError,
-    IntegrityError,
+    MissingBlobError,
     RemoteError,
+    StoreError,
     WanllmdbError,
 )
 from wanllmdb.types import RunRecord, RunRef
@@ -108,25 +109,6 @@ def _pull_some(peer: Peer, choice: Choice, report: SyncReport) -> None:
             seq += 1
 
 
-def read_batch(peer: Peer, device: str, seq: int) -> Batch | None:
-    """A batch; None if there is none under that number.
-
-    Raises:
-        IntegrityError: what stands there is none of ours.
-    """
-    try:
-        data = peer.remote.get(keys.batch(device, seq), 0, LIMIT + 1)
-    except MissingKeyError:
-        return None
-    if len(data) > LIMIT:
-        raise IntegrityError(
-            f"Batch {seq} of device {device} is larger than {LIMIT} bytes.",
-            hint="`wanllmdb remote verify` tells what else is wrong there.",
-            device=device, seq=seq,
-        )  # fmt: skip
-    return decode(data, device, seq)
-
-
 def _take(
     peer: Peer, device: str, seq: int, choice: Choice, report: SyncReport
 ) -> bool | None:
@@ -137,15 +119,15 @@ def _take(
         is none.
     """
     try:
-        batch = read_batch(peer, device, seq)
+        batch = read(peer.remote, device, seq)
         if batch is None:
             return None
         if choice.whole and _lacks(peer, batch):
             return False
         _merge(peer, batch, choice, report)
-    except RemoteError:
+    except (RemoteError, StoreError):
         raise
-    except (WanllmdbError, Moved) as error:
+    except (WanllmdbError, Moved, *documents.MALFORMED) as error:
         report.failed.append(f"batch {seq} of device {device}: {error}")
         if choice.whole:
             # The next ones of the device may be whole.
@@ -196,10 +178,7 @@ def _fetched(
     with _progress.shown("fetching rows", total) as told:
         for part in stored.parts:
             path = target / part.name
-            with path.open("xb") as sink:
-                peer.remote.download(
-                    part.place.key, sink, part.place.first, part.place.size
-                )
+            _download(peer, part.place, path)
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != part.sha256:
@@ -214,6 +193,17 @@ def _fetched(
     return stored, RowSet(tuple(files), stored.ranges)
 
 
+def _download(peer: Peer, place: Place, path: Path) -> None:
+    try:
+        with path.open("xb") as sink:
+            peer.remote.download(place.key, sink, place.first, place.size)
+    except MissingKeyError as error:
+        raise MissingBlobError(
+            f"{place.key} is missing at {peer.record.name}.",
+            hint="`wanllmdb remote verify` tells what else is.", key=place.key,
+        ) from error  # fmt: skip
+
+
 def _merge_once(
     peer: Peer,
     batch: Batch,
@@ -225,13 +215,20 @@ def _merge_once(
     store = peer.store
     intake = Intake(store.path, store.catalog, store.logs, store.sweeper)
     branched = _branched(peer, chosen)
+    unwanted = _unwanted(peer, chosen, sets, choice)
     notices: list[str] = []
     with ExitStack() as held:
         moves = _prepared_moves(peer, intake, chosen, held)
         moving = {move.to.uid: move.pk for move in moves.values()}
         prepared = [
             held.enter_context(
-                intake.check(stored.project, found, branches=branched, moving=moving)
+                intake.check(
+                    stored.project,
+                    found,
+                    branches=branched,
+                    moving=moving,
+                    unwanted=unwanted,
+                )
             )
             for stored, found in sets
         ]
@@ -251,7 +248,7 @@ def _merge_once(
                 _, pending = remotes.news(connection, peer.uid)
                 waits = _merge_documents(context, batch, chosen, choice)
                 for each in prepared:
-                    _add(connection, each)
+                    waits += _add(connection, each)
             # Killed before they are made, sums are made by the next sync.
             later = [*waits, *("its sums are to be made" for _ in context.recount)]
             _note(connection, peer, batch, chosen, choice, later, notices)
@@ -262,7 +259,10 @@ def _merge_once(
     for document in chosen:
         report.count(report.pulled, document["entity"])
     report.rows_pulled += sum(
-        span.rows - span.rows_before for _, each in sets for span in each.ranges
+        span.rows - span.rows_before
+        for _, each in sets
+        for span in each.ranges
+        if span.run not in unwanted
     )
     for uid in context.recount:
         recount(peer, uid)
@@ -335,12 +335,34 @@ def _merge_documents(
     return waits
 
 
-def _add(connection: Any, prepared: Prepared) -> None:
+def _unwanted(
+    peer: Peer,
+    chosen: Sequence[documents.Documents],
+    sets: Sequence[tuple[StoredSet, RowSet]],
+    choice: Choice,
+) -> set[str]:
+    """Runs of which rows come along that are not to be here.
+
+    They were removed for good, or a part is pulled that they do not belong to. What is
+    packed together with their rows is taken all the same.
+    """
+    reader = peer.store.catalog.reader
+    uids = {span.run for _, each in sets for span in each.ranges}
+    unwanted = {uid for uid in uids if remotes.gone(reader, "run", uid) is not None}
+    if not choice.whole:
+        here = {uid for uid in uids if runs.find_uid(reader, uid) is not None}
+        unwanted |= uids - here - {document["uid"] for document in chosen}
+    return unwanted
+
+
+def _add(connection: Any, prepared: Prepared) -> list[str]:
+    """Make rows visible; what they wait for, where that cannot be done yet."""
     found = {uid: runs.find_uid(connection, uid) for uid in prepared.marks}
-    if None in found.values():
-        # Removed for good here, or not merged: its rows are not taken over.
-        return
+    lacking = sorted(uid for uid, pk in found.items() if pk is None)
+    if lacking:
+        return [f"rows of run {lacking[0]} came before the run"]
     add(connection, prepared, {uid: pk for uid, pk in found.items() if pk is not None})
+    return []
 
 
 def _note(

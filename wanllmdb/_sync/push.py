@@ -20,10 +20,9 @@ from wanllmdb import _clock, _digest, _progress
 from wanllmdb._catalog import documents, events, remotes, runs
 from wanllmdb._catalog.documents import aliases, numbers
 from wanllmdb._catalog.remotes import Held, Place, RowsHeld
-from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._rowsets import RowSet, outgoing
 from wanllmdb._sync import keys
-from wanllmdb._sync.batch import Batch, StoredSet, decode, new_set
+from wanllmdb._sync.batch import Batch, StoredSet, new_set, read
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.claims import Wanted, claim_aliases, claim_numbers
 from wanllmdb._sync.needs import blobs_of
@@ -519,13 +518,11 @@ def settle(peer: Peer) -> None:
     state = remotes.state(peer.store.catalog.reader, peer.uid)
     if state.nonce is None:
         return
-    seq = state.seq + 1
     try:
-        data = peer.remote.get(keys.batch(state.device, seq))
-    except MissingKeyError:
-        return
-    batch = decode(data, state.device, seq)
-    if batch.nonce == state.nonce:
+        batch = read(peer.remote, state.device, state.seq + 1)
+    except IntegrityError:
+        return  # not ours: the next batch will find its number taken
+    if batch is not None and batch.nonce == state.nonce:
         with peer.store.catalog.transaction(durable=True) as connection:
             note_told(connection, peer.uid, batch)
 

@@ -107,7 +107,8 @@ DOCUMENTS: Mapping[str, Shape] = {
         "fields": _FIELDS,
     }),
     "version": Shape({
-        "entity": str, "uid": str, "artifact": str, "number": int, "digest": str,
+        "entity": str, "uid": str, "project": str, "artifact": str, "number": int,
+        "digest": str,
         "files": int, "size": int, "created_us": int, "run": _TEXT, "fields": _FIELDS,
         "tags": _TAGS, "edges": [(str, str, int)],
     }),

@@ -17,10 +17,9 @@ from wanllmdb._manifest import Manifest
 from wanllmdb._manifest import decode as decode_manifest
 from wanllmdb._remotes.port import Listed, MissingKeyError
 from wanllmdb._sync import keys
-from wanllmdb._sync.batch import LIMIT, Batch, StoredPart, StoredSet
+from wanllmdb._sync.batch import LIMIT, Batch, StoredPart, StoredSet, read
 from wanllmdb._sync.needs import sizes_of
 from wanllmdb._sync.peer import Peer
-from wanllmdb._sync.pull import read_batch
 from wanllmdb._sync.upload import THREADS
 from wanllmdb.errors import IntegrityError, MissingBlobError
 
@@ -158,7 +157,7 @@ def batches(peer: Peer, survey: Survey) -> Iterator[Batch | IntegrityError]:
         seq = 1
         while True:
             try:
-                batch = read_batch(peer, device, seq)
+                batch = read(peer.remote, device, seq)
             except IntegrityError as error:
                 yield error
             else:

@@ -8,8 +8,9 @@ from wanllmdb import _upkeep
 from wanllmdb._catalog import documents, remotes, runs, streams
 from wanllmdb._rowsets import RowRange, digest_of
 from wanllmdb._store import Store
+from wanllmdb._sync.batch import read
 from wanllmdb._sync.peer import Peer
-from wanllmdb._sync.pull import devices, read_batch
+from wanllmdb._sync.pull import devices
 from wanllmdb._sync.push import digest_of as document_digest
 from wanllmdb.errors import WanllmdbError
 
@@ -30,7 +31,7 @@ def problems(peer: Peer) -> Iterator[str]:
         seq = 1
         while True:
             try:
-                batch = read_batch(peer, device, seq)
+                batch = read(peer.remote, device, seq)
             except WanllmdbError as error:
                 if error.exit_code != 5:
                     raise

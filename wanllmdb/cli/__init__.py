@@ -51,7 +51,6 @@ _COMMANDS = {
     "push": ("sync", "Tell the remote what is new here"),
     "pull": ("sync", "Take over what others told the remote"),
     "trash": ("trash", "What was removed"),
-    "remote": ("remotes", "Buckets and directories to sync with"),
     "store": ("store", "Compact, verify, sizes, backups"),
 }
 

@@ -8,16 +8,24 @@ from typing import Any
 
 import click
 
+from wanllmdb import _settings
 from wanllmdb._query import Api
+from wanllmdb._store import Store
 from wanllmdb.cli.render import tell
 from wanllmdb.cli.words import PROJECT
 
 
-def api_of(ctx: click.Context) -> Api:
+def api_of(ctx: click.Context, *, create: bool = False) -> Api:
     """The Api of the Store that the line names; closed with the command.
 
     The command is an operation of the Store: its errors carry the operation's id.
+
+    Args:
+        ctx: The command's.
+        create: Make the Store if there is none, as what brings something into it does.
     """
+    if create:
+        Store(_settings.find_store(ctx.obj["store"])).close()
     api = ctx.with_resource(Api(ctx.obj["store"]))
     name = ctx.command_path.partition(" ")[2]
     ctx.with_resource(api.store.operation(name))

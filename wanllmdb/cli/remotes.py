@@ -53,7 +53,7 @@ def add(
     No credential is stored: they come from the environment or the profile.
     """
     address = Address(url, endpoint_url, profile, path_style)
-    store = api_of(ctx).store
+    store = api_of(ctx, create=True).store
     made = peer.add_remote(store, name, address, single_writer=single_writer)
     echo(f"{made.name} {made.url} {_kind(made)}")
     if made.single_writer:

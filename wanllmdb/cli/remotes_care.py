@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import click
 
@@ -13,21 +12,18 @@ from wanllmdb.cli.render import Output, echo, output_options
 from wanllmdb.errors import IntegrityError
 
 
-class Sample(click.ParamType[Callable[[int], int]]):
-    """A number of objects, or a percentage of them."""
-
-    name = "N|P%"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Callable[[int], int]:
-        """How many of so many objects are meant."""
-        match = re.fullmatch(r"(\d{1,12})|(\d{1,3}(?:\.\d{1,6})?)%", str(value))
-        if match is None or float(match[2] or 0) > 100:
-            self.fail(f"{value!r} is neither a number nor a percentage.", param, ctx)
-        if match[1]:
-            return lambda total: min(int(match[1]), total)
-        return lambda total: -int(-total * float(match[2]) // 100)
+def _sample(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> Callable[[int], int] | None:
+    """How many of so many objects a number, or a percentage, means."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,12})|(\d{1,3}(?:\.\d{1,6})?)%", value)
+    if match is None or float(match[2] or 0) > 100:
+        raise click.BadParameter("Use N, or P%.", ctx, param)
+    if match[1]:
+        return lambda total: min(int(match[1]), total)
+    return lambda total: -int(-total * float(match[2]) // 100)
 
 
 @click.command("verify")
@@ -37,7 +33,10 @@ class Sample(click.ParamType[Callable[[int], int]]):
     help="1, the default: objects are there; 2: their bytes are read.",
 )  # fmt: skip
 @click.option(
-    "--sample", type=Sample(), help="Of level 2: read N objects, or P% of them."
+    "--sample",
+    callback=_sample,
+    metavar="N|P%",
+    help="Of level 2: read so many objects, at random.",
 )
 @click.option("--heal", is_flag=True, help="Upload again what is lost and whole here.")
 @output_options

@@ -67,14 +67,17 @@ class _Wanted:
                 there.append(finding.index(Peer(api.store, record)))
             return there[0]
 
+        runs = frozenset(self._run(api, r, record, elsewhere) for r in self.runs)
+        made = artifacts.made_by(api.store.catalog.reader, runs)
         return Choice(
-            runs=frozenset(self._run(api, r, record, elsewhere) for r in self.runs),
+            runs=runs,
             projects=frozenset(self._projects(api, record, elsewhere)),
             artifacts=frozenset(
                 uid
                 for name in self.artifacts
                 for uid in self._artifact(api, name, record, elsewhere)
-            ),
+            )
+            or frozenset(made),
             bytes_of_artifacts=not self.no_artifacts,
             since_us=_since(self.since),
         )
@@ -186,7 +189,7 @@ def _command(
     ctx: click.Context, direction: str, line: Mapping[str, Any], *, full: bool = False,
     verifying: bool = False,
 ) -> None:  # fmt: skip
-    api, out = api_of(ctx), line["out"]
+    api, out = api_of(ctx, create=direction != "push"), line["out"]
     wanted = _Wanted(line["runs"], line["project"], line["artifacts"], line["since"],
                      line["no_artifacts"])  # fmt: skip
     named = line["remote"] or _settings.load(api.store.path)["remote"]

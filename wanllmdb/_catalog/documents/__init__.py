@@ -45,6 +45,12 @@ _MERGERS: Mapping[str, Callable[[Merge, Documents], None]] = {
     "model_version": models.merge_version,
     "model_aliases": models.merge_aliases,
 }
+MALFORMED = (
+    sqlite3.IntegrityError, ValueError, TypeError, LookupError, AttributeError,
+    ArithmeticError, AssertionError, RecursionError,
+)  # fmt: skip
+"""What is raised over content that no Store of ours would have written."""
+
 ENTITIES = tuple(_READERS)
 """The kinds of things, in the order in which they are merged."""
 
@@ -77,7 +83,7 @@ def merge(context: Merge, document: Documents) -> None:
         return
     try:
         _MERGERS[entity](context, document)
-    except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+    except MALFORMED as error:
         raise IntegrityError(
             f"The remote says of {entity} {uid} what cannot be: {error}.",
             hint="`wanllmdb remote verify` tells what else is wrong there.",

@@ -17,13 +17,14 @@ def read(reader: Reader, uid: str) -> Documents | None:
     """The document of a version, with its lineage."""
     connection = reader.connection
     row = connection.execute(
-        "SELECT version.id, artifact.uid AS artifact, number, digest, files, size,"
-        " version.description, version.metadata, version.created_us, ttl_us,"
-        " deleted_us, coalesce((SELECT uid FROM run WHERE run.id = version.run_id),"
+        "SELECT version.id, artifact.uid AS artifact, project.uid AS project, number,"
+        " digest, files, size, version.description, version.metadata,"
+        " version.created_us, ttl_us, version.deleted_us,"
+        " coalesce((SELECT uid FROM run WHERE run.id = version.run_id),"
         " (SELECT run FROM sync_edge WHERE version = version.uid"
         " AND direction = 'made')) AS run"
         " FROM version JOIN artifact ON artifact.id = artifact_id"
-        " WHERE version.uid = ?",
+        " JOIN project ON project.id = project_id WHERE version.uid = ?",
         (uid,),
     ).fetchone()
     if row is None:
@@ -45,7 +46,8 @@ def read(reader: Reader, uid: str) -> Documents | None:
         **{
             name: row[name]
             for name in (
-                "artifact", "number", "digest", "files", "size", "created_us", "run"
+                "project", "artifact", "number", "digest", "files", "size",
+                "created_us", "run",
             )
         },
         "fields": registers.document(connection, "version", uid, values),
