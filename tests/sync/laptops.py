@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import os
-
 import wanllmdb
 from wanllmdb import _clock, _sync
 from wanllmdb._catalog import documents, remotes
@@ -340,8 +338,9 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _shown(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> str:
-    text = str(one.get(name, "-"))
-    first = len(os.path.commonprefix([text, str(other.get(name, "-"))]))
+    text, beside = str(one.get(name, "-")), str(other.get(name, "-"))
+    pairs = enumerate(zip(text, beside, strict=False))
+    first = next((place for place, (x, y) in pairs if x != y), 0)
     return text[max(0, first - 200) : first + 300]
 
 
