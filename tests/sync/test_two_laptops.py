@@ -81,7 +81,7 @@ def test_a_large_config_and_many_keys_arrive(a: Laptop, b: Laptop) -> None:
     a.run("r", [{f"m{n}": n / 7 for n in range(10_000)}] * 2, config=config)
     a.push()
     b.pull()
-    check_equal(a, b)
+    check_equal(a, b, views=False)  # which are slow with so many
     with b.api() as api:
         assert api.run("p/r").config == config
 

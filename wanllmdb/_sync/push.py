@@ -25,12 +25,13 @@ from wanllmdb._sync import keys
 from wanllmdb._sync.batch import Batch, StoredSet, new_set, read
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.claims import Wanted, claim_aliases, claim_numbers
+from wanllmdb._sync.fetch import fetch_blobs
 from wanllmdb._sync.needs import blobs_of
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.report import SyncReport
 from wanllmdb._sync.tombstones import read_tombstone
 from wanllmdb._sync.upload import PACKED_PART, Item, blob_item, upload
-from wanllmdb.errors import IntegrityError, RemoteDeniedError
+from wanllmdb.errors import IntegrityError, RemoteDeniedError, RemoteError
 from wanllmdb.types import Kind, RunRecord
 
 BATCH_BYTES = 8 << 20
@@ -269,6 +270,7 @@ def _sent(peer: Peer, found: _Outgoing, report: SyncReport) -> list[StoredSet]:
     Returns:
         The sets of rows, with where they lie.
     """
+    _bring(peer, found.documents, report)
     needs = list(_needs(peer, found.documents, report))
     items = [*_blob_items(peer, needs), *_part_items(found)]
     with _progress.shown("uploading", sum(item.size for item in items)) as told:
@@ -286,6 +288,20 @@ def _sent(peer: Peer, found: _Outgoing, report: SyncReport) -> list[StoredSet]:
     spans = [span for _, each in found.sets for span in each.ranges]
     report.rows_pushed += sum(span.rows - span.rows_before for span in spans)
     return [new_set(project, each, places) for project, each in found.sets]
+
+
+def _bring(peer: Peer, told: Sequence[documents.Documents], report: SyncReport) -> None:
+    """Fetch what is not here because it was pulled from another remote, unused."""
+    if len(remotes.listed(peer.store.catalog.reader)) < 2:
+        return
+    unheard = SyncReport(peer.record.name)  # what is damaged is told once, below
+    for _ in ("manifests", "what they name"):
+        lacking = {d for _, found in _needs(peer, told, unheard) for d in found}
+        try:
+            fetch_blobs(peer.store, lacking)
+        except (RemoteError, IntegrityError) as error:
+            report.failed.append(str(error))
+            return
 
 
 def _needs(
