@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
-
-import os
 
 import wanllmdb
 from wanllmdb import _clock, _sync
@@ -317,7 +316,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def _shown(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> str:
     text = str(one.get(name, "-"))
-    first = len(os.path.commonprefix([text, str(other.get(name, "-"))]))
+    first = len(os.path.commonprefix([text, str(other.get(name, "-"))]))  # noqa: RUF071 - texts
     return text[max(0, first - 200) : first + 300]
 
 

@@ -31,7 +31,8 @@ def test_the_later_edit_of_a_field_wins_by_the_clock(
     a: Laptop, b: Laptop, skew: int
 ) -> None:
     """Each field on its own, whatever the order of syncs; a laptop that has seen the
-    other's edit wins over it, though its clock be days behind."""
+    other's edit wins over it, though its clock be days behind.
+    """
     a.run("r", config={"x": 1, "y": 1})
     knowing(a, b)
     a.shift_clock(max(skew, 0))
@@ -187,7 +188,8 @@ def test_one_run_extended_by_two_laptops_becomes_a_run_and_its_fork(
     a: Laptop, b: Laptop, first: str
 ) -> None:
     """The attempt that began first stays; the other is a fork that shows the rows it
-    went on from, and its own."""
+    went on from, and its own.
+    """
     a.run("r", 3)
     knowing(a, b)
     for laptop, value in ((a, 100), (b, 200)):
@@ -236,7 +238,8 @@ def test_a_number_that_another_laptop_took_is_made_room_for(
     a: Laptop, b: Laptop
 ) -> None:
     """Unpushed versions move up in the order of their commits, with all that names
-    them, and each is told."""
+    them, and each is told.
+    """
     a.commit("base")
     knowing(a, b)
     a.commit("of a", aliases=["mine"])
@@ -308,7 +311,8 @@ def test_one_alias_moved_on_two_laptops_is_settled_by_its_people(
     a: Laptop, b: Laptop, take: str
 ) -> None:
     """One move is at the remote, the other is kept as ``alias@device`` and told once;
-    `resolve` decides."""
+    `resolve` decides.
+    """
     for text in ("one", "two", "three"):
         a.commit(text)
     a.move("prod", "v1")

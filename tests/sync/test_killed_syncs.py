@@ -173,4 +173,3 @@ def test_a_sync_that_is_killed_at_any_moment_is_gone_on_with(
         _check_remote(remote)
         shutil.rmtree(a.store.parent)
     assert killed
-
