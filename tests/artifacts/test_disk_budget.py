@@ -94,7 +94,7 @@ def test_bytes_that_are_stored_cost_nothing(limited, made):
 def test_metrics_and_edits_are_never_refused(limited, made, api):
     """A Store that is over its budget goes on recording."""
     artifact = draft()
-    artifact.add_dir(made({"x": text(2 * MB - 100_000)}))
+    artifact.add_dir(made({"x": text(2 * MB - 300_000)}))
     limited.log_artifact(artifact)
     for step in range(3000):
         limited.log({f"key{n}": step + n / 3 for n in range(10)})
