@@ -35,6 +35,8 @@ from wanllmdb._sync.peer import add_remote
 from wanllmdb.errors import IntegrityError, RemoteDeniedError, RemoteUnreachableError
 from wanllmdb.types import SyncReport
 
+pytestmark = pytest.mark.once
+
 FAULTS: dict[str, Fault] = {
     "500": answer(500, "InternalError"), "503": answer(503, "SlowDown"),
     "429": answer(429, "TooManyRequests"), "reset": reset_before_the_server,

@@ -16,6 +16,8 @@ from laptops import Killed, Laptop, check_equal, killing, quieten
 import wanllmdb
 from wanllmdb._sync.peer import binding
 
+pytestmark = pytest.mark.once
+
 POINTS = int(os.environ.get("WANLLMDB_TEST_POINTS", "9")) * 8
 """How many calls of a remote are the last ones of a sync; raise it for a night."""
 

@@ -16,6 +16,8 @@ from laptops import Laptop
 
 from wanllmdb.errors import NewerRemoteError
 
+pytestmark = pytest.mark.once
+
 EVIL = "e" * 32
 ODD = st.sampled_from([
     None, True, False, -1, 0, 1, 2, 10**15, (1 << 63) - 1, 1 << 63, -(1 << 63), 10**40,

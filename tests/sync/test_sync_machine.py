@@ -23,6 +23,8 @@ from wanllmdb._sync import claims
 from wanllmdb.errors import WanllmdbError
 from wanllmdb.types import Kind
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = int(os.environ.get("WANLLMDB_TEST_SYNCS", "25"))
 LAPTOPS = st.integers(0, 2)
 IDS = st.sampled_from(["r0", "r1"])
