@@ -50,8 +50,7 @@
     │   ├── RemoteUnreachableError
     │   ├── RemoteDeniedError
     │   ├── RemoteFullError
-    │   ├── NewerRemoteError
-    │   └── SyncConflictError
+    │   └── NewerRemoteError
     └── MissingExtraError (ImportError)    pip install the named extra     exit 9
 
     WanllmdbWarning (UserWarning)          what the run path survived
@@ -411,12 +410,6 @@ class NewerRemoteError(RemoteError):
     """The remote was written by a newer wanllmdb."""
 
     kind = "newer_remote"
-
-
-class SyncConflictError(RemoteError):
-    """Another device has changed the same thing; both sides are kept."""
-
-    kind = "sync_conflict"
 
 
 class MissingExtraError(WanllmdbError, ImportError):

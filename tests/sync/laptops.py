@@ -17,8 +17,7 @@ from wanllmdb._remotes.address import Address, open_remote
 from wanllmdb._remotes.port import Remote
 from wanllmdb._store import Store
 from wanllmdb._sync.peer import add_remote
-from wanllmdb._sync.report import SyncReport
-from wanllmdb.types import Location
+from wanllmdb.types import Location, SyncReport
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR

@@ -32,8 +32,8 @@ from wanllmdb._catalog import remotes
 from wanllmdb._remotes.address import Address, open_remote
 from wanllmdb._remotes.retrying import Retrying
 from wanllmdb._sync.peer import add_remote
-from wanllmdb._sync.report import SyncReport
 from wanllmdb.errors import IntegrityError, RemoteDeniedError, RemoteUnreachableError
+from wanllmdb.types import SyncReport
 
 FAULTS: dict[str, Fault] = {
     "500": answer(500, "InternalError"), "503": answer(503, "SlowDown"),

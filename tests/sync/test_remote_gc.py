@@ -15,8 +15,8 @@ from wanllmdb._remotes.file_remote import FileRemote
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.push import push
-from wanllmdb._sync.report import SyncReport
 from wanllmdb.errors import IntegrityError
+from wanllmdb.types import SyncReport
 
 
 def stray(remote: Path, name: str = "a") -> Path:

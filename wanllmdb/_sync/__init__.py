@@ -15,8 +15,7 @@ from wanllmdb._sync.needs import blobs_of
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.pull import pull
 from wanllmdb._sync.push import push
-from wanllmdb._sync.report import SyncReport
-from wanllmdb.types import RemoteRecord
+from wanllmdb.types import RemoteRecord, SyncReport
 
 
 @operation("sync")

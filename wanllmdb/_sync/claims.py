@@ -18,7 +18,7 @@ from wanllmdb._remotes.port import MissingKeyError
 from wanllmdb._sync import keys
 from wanllmdb._sync.batch import decode
 from wanllmdb._sync.peer import Peer
-from wanllmdb._sync.report import SyncReport
+from wanllmdb.types import SyncReport
 
 ABANDONED_US = 3_600_000_000
 """A claim whose batch has not come for so long is a dead push's."""

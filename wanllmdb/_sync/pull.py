@@ -30,7 +30,6 @@ from wanllmdb._sync.batch import Batch, StoredSet, read
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.peer import Peer
 from wanllmdb._sync.push import digest_of
-from wanllmdb._sync.report import SyncReport
 from wanllmdb.errors import (
     DigestMismatchError,
     MissingBlobError,
@@ -38,7 +37,7 @@ from wanllmdb.errors import (
     StoreError,
     WanllmdbError,
 )
-from wanllmdb.types import RunRecord, RunRef
+from wanllmdb.types import RunRecord, RunRef, SyncReport
 
 PAGE = 900
 """Batches of one device that are listed before the next device is looked for."""

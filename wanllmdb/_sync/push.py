@@ -28,11 +28,10 @@ from wanllmdb._sync.claims import Wanted, claim_aliases, claim_numbers
 from wanllmdb._sync.fetch import fetch_blobs
 from wanllmdb._sync.needs import blobs_of
 from wanllmdb._sync.peer import Peer
-from wanllmdb._sync.report import SyncReport
 from wanllmdb._sync.tombstones import read_tombstone
 from wanllmdb._sync.upload import PACKED_PART, Item, blob_item, upload
 from wanllmdb.errors import IntegrityError, RemoteDeniedError, RemoteError
-from wanllmdb.types import Kind, RunRecord
+from wanllmdb.types import Kind, RunRecord, SyncReport
 
 BATCH_BYTES = 8 << 20
 """Documents of about so many bytes are told in one batch."""

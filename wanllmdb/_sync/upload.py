@@ -17,7 +17,7 @@ from wanllmdb._catalog import remotes
 from wanllmdb._catalog.remotes import Place
 from wanllmdb._sync import keys
 from wanllmdb._sync.peer import Peer
-from wanllmdb._sync.report import SyncReport
+from wanllmdb.types import SyncReport
 
 PACK_BYTES = 16 << 20
 """Bytes of a pack, at most."""

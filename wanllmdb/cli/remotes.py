@@ -22,9 +22,10 @@ _LISTED = (
     "single_writer", "last_synced", "added",
 )  # fmt: skip
 
-SINGLE_WRITER = (
-    "its server does not create objects exclusively, so that two writers could"
-    " overwrite each other: one device may push there, any number may pull"
+UNSAFE = (
+    "It failed the test: its server does not create objects exclusively, so that two"
+    " writers could overwrite each other. One device may push there, any number may"
+    " pull."
 )
 
 
@@ -57,8 +58,8 @@ def add(
     made = peer.add_remote(store, name, address, single_writer=single_writer)
     echo(f"{made.name} {made.url} {_kind(made)}")
     if made.single_writer:
-        why = "As asked for" if single_writer else "It failed the test"
-        tell(f"{why}: {SINGLE_WRITER}.")
+        asked = "As asked for: one device may push there, any number may pull."
+        tell(asked if single_writer else UNSAFE)
 
 
 def _kind(record: RemoteRecord) -> str:
@@ -100,7 +101,7 @@ def test(ctx: click.Context, /, name: str) -> None:
         echo(f"{name}: it can be read and written, and creates exclusively.")
     else:
         echo(f"{name}: it can be read and written by a single writer.")
-        tell(f"It failed the test: {SINGLE_WRITER}.")
+        tell(UNSAFE)
 
 
 @remote.command()

@@ -15,7 +15,6 @@ from wanllmdb._query import Api
 from wanllmdb._sync import finding, status, verify
 from wanllmdb._sync.choice import Choice
 from wanllmdb._sync.peer import Peer, choose
-from wanllmdb._sync.report import SyncReport
 from wanllmdb.cli.opening import api_of, project_option
 from wanllmdb.cli.render import Output, echo, flush, output_options, tell
 from wanllmdb.cli.words import ARTIFACT, REMOTE, RUN, TEXT
@@ -27,7 +26,7 @@ from wanllmdb.errors import (
     RemoteUnreachableError,
     StoreLockedError,
 )
-from wanllmdb.types import RemoteRecord
+from wanllmdb.types import RemoteRecord, SyncReport
 
 PARTIAL = 10
 """Exit status: something is left for the next sync, or for people to settle."""
