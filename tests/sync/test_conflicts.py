@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from laptops import DAY, Laptop, aliases_of, check_equal, quieten
+from laptops import DAY, Killed, Laptop, aliases_of, check_equal, killing, quieten
 
 import wanllmdb
 from wanllmdb._catalog import artifacts
 from wanllmdb._catalog.documents import aliases
+from wanllmdb._sync import claims
 
 
 def knowing(*laptops: Laptop) -> None:
@@ -84,6 +87,21 @@ def test_a_clock_that_is_days_ahead_is_told_of_and_not_taken_over(
             "SELECT started_us FROM run WHERE run_id = 's'"
         ).fetchone()
     assert stamp < own + DAY
+
+
+def test_what_a_clock_far_ahead_said_can_be_overruled(a: Laptop, b: Laptop) -> None:
+    """Its stamp is not taken over, but whoever saw the field changes it later."""
+    a.run("r")
+    knowing(a, b)
+    a.shift_clock(3 * DAY)
+    a.update("p/r", name="of a")
+    a.sync()
+    b.sync()
+    b.update("p/r", name="of b")
+    quieten(b, a)
+    check_equal(a, b)
+    with a.api() as api:
+        assert api.run("p/r").name == "of b"
 
 
 def test_an_added_tag_wins_over_a_removal_that_had_not_seen_it(
@@ -419,3 +437,27 @@ def test_kept_aliases_stay_on_their_laptop(a: Laptop, b: Laptop) -> None:
     check_equal(a, b)
     with a.opened() as store:
         assert not any("@" in name for name in aliases_of(store))
+
+
+def test_a_claim_that_no_batch_ever_told_of_does_not_stand_in_the_way(
+    a: Laptop, b: Laptop, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its push died, its laptop thought better of it, and used the batch's number."""
+    a.commit("one")
+    a.commit("two")
+    knowing(a, b)
+    a.move("x", "v1")
+    point = 0
+    while not list(remote.glob("aliases/*/x/*.json")):
+        point += 1
+        with suppress(Killed), killing(point, after=True):
+            a.sync()
+    with a.api() as api:
+        api.artifact("p/data:v1").remove_alias("x")
+    a.run("s")
+    a.sync()
+    b.move("x", "v2")
+    monkeypatch.setattr(claims, "ABANDONED_US", 0)
+    quieten(b, a)
+    check_equal(a, b)
+    assert a.aliases == {"data:x": "v2"}

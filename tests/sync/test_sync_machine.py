@@ -306,6 +306,6 @@ def _memory() -> str | None:
 @pytest.mark.slow
 class TestSyncMachine(SyncMachine.TestCase):  # type: ignore[name-defined]
     settings = settings(
-        max_examples=EXAMPLES, stateful_step_count=25, deadline=None,
-        suppress_health_check=list(HealthCheck), print_blob=True,
+        derandomize=EXAMPLES == 25, max_examples=EXAMPLES, stateful_step_count=25,
+        deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
     )  # fmt: skip

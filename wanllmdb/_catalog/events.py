@@ -81,6 +81,8 @@ def touch_fields(
     connection.execute("UPDATE meta SET value = ? WHERE key = 'hlc'", (str(hlc),))
     connection.executemany(
         "INSERT INTO field_rev SELECT ?, ?, ?, ?, value FROM meta WHERE key = 'device'"
-        " ON CONFLICT DO UPDATE SET hlc = excluded.hlc, device = excluded.device",
+        # Later than what was seen, also of a clock that is too far ahead to take over.
+        " ON CONFLICT DO UPDATE SET hlc = max(excluded.hlc, hlc + 1),"
+        " device = excluded.device",
         [(entity, uid, name, hlc) for name in fields],
     )
