@@ -320,14 +320,13 @@ def settle_id(context: Merge, pk: int) -> None:
         "SELECT project_id, coalesce(given_id, run_id) FROM run WHERE id = ?", (pk,)
     ).fetchone()
     wanting = connection.execute(
-        "SELECT run.id, run.uid, run_id, given_id, (SELECT device FROM epoch"
-        " WHERE epoch.run_id = run.id ORDER BY epoch LIMIT 1) AS device FROM run"
-        " WHERE project_id = ? AND coalesce(given_id, run_id) = ?"
-        " ORDER BY run.created_us, run.uid",
+        "SELECT id, uid, run_id, given_id FROM run WHERE project_id = ?"
+        " AND coalesce(given_id, run_id) = ? ORDER BY created_us, uid",
         (project, wanted),
     ).fetchall()
     for place, row in reversed(list(enumerate(wanting))):
-        shown = wanted if place == 0 else f"{wanted}@{short(row['device'] or '')}"
+        # Not by its device: a branch of a run shows as ID@DEVICE.
+        shown = f"{wanted}@{row['uid'][-6:]}" if place else wanted
         given = wanted if place else None
         if (row["run_id"], row["given_id"]) != (shown, given):
             connection.execute(
