@@ -35,7 +35,7 @@ from wanllmdb._sync.peer import add_remote
 from wanllmdb.errors import IntegrityError, RemoteDeniedError, RemoteUnreachableError
 from wanllmdb.types import SyncReport
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.slow
 
 FAULTS: dict[str, Fault] = {
     "500": answer(500, "InternalError"), "503": answer(503, "SlowDown"),

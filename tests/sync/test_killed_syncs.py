@@ -16,7 +16,7 @@ from laptops import Killed, Laptop, check_equal, killing, quieten
 import wanllmdb
 from wanllmdb._sync.peer import binding
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.slow
 
 POINTS = int(os.environ.get("WANLLMDB_TEST_POINTS", "9")) * 8
 """How many calls of a remote are the last ones of a sync; raise it for a night."""
@@ -91,7 +91,6 @@ def _check_reader(reader: Laptop) -> None:
     assert {counts.get("s"), counts.get("t")} <= {None, 5}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_syncs_that_die_at_any_point_are_gone_on_with(
     prepared: Callable[[], tuple[Laptop, Laptop, Laptop]], part: int
@@ -153,7 +152,6 @@ def _check_remote(remote: Path) -> None:
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-@pytest.mark.slow
 def test_a_sync_that_is_killed_at_any_moment_is_gone_on_with(
     prepared: Callable[[], tuple[Laptop, Laptop, Laptop]],
 ) -> None:

@@ -16,7 +16,7 @@ from laptops import Laptop
 
 from wanllmdb.errors import NewerRemoteError
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.slow
 
 EVIL = "e" * 32
 ODD = st.sampled_from([

@@ -134,6 +134,43 @@ def test_a_purged_runs_rows_go_once_no_laptop_has_it(full, b, remote):
     assert verified(full, level=2).problems == []
 
 
+def gone_and_collected(laptop: Laptop, run: str, remote: Path) -> None:
+    """A run is removed for good, and what nothing needs then is deleted."""
+    laptop.purge(run)
+    laptop.sync()
+    age(remote, 30)
+    if collected(laptop, dry_run=False).condemned:
+        age(remote / "gc", 15)
+    collected(laptop, dry_run=False)
+
+
+def test_who_was_away_for_longer_than_the_grace_goes_on(full, b, remote):
+    """What was removed for good meanwhile, and its rows with it, is not missed."""
+    full.run("gone", 3)
+    full.sync()
+    before = keys_of(remote)
+    gone_and_collected(full, "p/gone", remote)
+    assert keys_of(remote) < before
+    report = b.sync()
+    assert report.failed == []
+    assert "p/gone" not in b.runs
+    assert len(b.runs["p/r1"]) == 50
+    assert b.sync().failed == []
+
+
+def test_a_runs_rows_stay_while_a_fork_shows_them(full, b, c, remote):
+    """Whoever made the fork never told of the run itself."""
+    full.run("gone", 3)
+    full.sync()
+    b.sync()
+    b.run("fork", 2, fork_from="gone?_step=1")
+    b.sync()
+    gone_and_collected(full, "p/gone", remote)
+    report = c.sync()
+    assert report.failed == []
+    assert len(c.runs["p/fork"]) == len(b.runs["p/fork"]) == 4
+
+
 def test_a_pack_stays_while_anything_in_it_is_needed(full, remote):
     packs = set(remote.glob("packs/*/*"))
     full.purge("p/r1")

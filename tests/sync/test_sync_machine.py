@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from caring import collected
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -23,7 +24,7 @@ from wanllmdb._sync import claims
 from wanllmdb.errors import WanllmdbError
 from wanllmdb.types import Kind
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("WANLLMDB_TEST_SYNCS", "25"))
 LAPTOPS = st.integers(0, 2)
@@ -218,6 +219,12 @@ class SyncMachine(RuleBasedStateMachine):
             except Killed:
                 pass
 
+    @rule(at=LAPTOPS)
+    def gc(self, at):
+        """What nothing needs is condemned; what was condemned before, is deleted."""
+        self.laptops[at].sync(direction="pull")  # so that there is a remote
+        collected(self.laptops[at], dry_run=False, grace_days=0)
+
     @rule(at=LAPTOPS, ahead=st.sampled_from([60_000_000, 500_000_000, 3 * DAY]))
     def clock(self, at, ahead):
         """A clock is wrong for a while."""
@@ -303,7 +310,6 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-@pytest.mark.slow
 class TestSyncMachine(SyncMachine.TestCase):  # type: ignore[name-defined]
     settings = settings(
         derandomize=EXAMPLES == 25, max_examples=EXAMPLES, stateful_step_count=25,

@@ -75,7 +75,7 @@ def test_odd_values_arrive_bit_for_bit(a: Laptop, b: Laptop, value: Any) -> None
         assert [repr(row) for row in plain_rows(api.run("p/r"))] == rows
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_a_large_config_and_many_keys_arrive(a: Laptop, b: Laptop) -> None:
     """What the Catalog spills to a blob, or packs, is no less synced."""
     config = {f"k{n}": "v" * 1000 for n in range(2000)}

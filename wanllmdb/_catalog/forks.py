@@ -26,7 +26,11 @@ if sys.platform != "win32":  # there `import wanllmdb` works, and init() refuses
     import fcntl
 
 SECONDS = 1.0
-"""How long a fork waits for the transaction of another thread."""
+"""How long a child waits for whoever is closing the Catalog."""
+
+FORK_SECONDS = 10.0
+"""How long a fork waits for the transaction of another thread: a slow disk takes
+seconds for one, and a child that is forked within it may hang for ever."""
 
 _FILE_LOCK = 0x40000002, 510
 _SHM_LOCK = 128, 1
@@ -114,7 +118,7 @@ def _before() -> None:
     _open.clear()
     _open.update(_inherited)
     for database in list(_watched):
-        if database.write_lock.acquire(timeout=SECONDS):
+        if database.write_lock.acquire(timeout=FORK_SECONDS):
             _waiting.append(database.write_lock)
         if database.connected:
             try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,11 +152,17 @@ def _merge(peer: Peer, batch: Batch, choice: Choice, report: SyncReport) -> None
     told = {document["uid"] for document in chosen}
     target = store.tmp / f"pull-{os.urandom(8).hex()}"
     try:
-        sets = [
-            _fetched(peer, each, target, report)
-            for each in batch.sets
-            if choice.whole or any(span.run in told for span in each.ranges)
-        ]
+        sets = []
+        for each in batch.sets:
+            runs_of = {span.run for span in each.ranges}
+            if not choice.whole and not runs_of & told:
+                continue
+            try:
+                sets.append(_fetched(peer, each, target, report))
+            except MissingBlobError:
+                if not _is_collected(peer, runs_of):
+                    raise
+                chosen = [each for each in chosen if each["uid"] not in runs_of]
         for attempt in range(TRIES):
             try:
                 _merge_once(peer, batch, chosen, sets, choice, report)
@@ -166,6 +172,14 @@ def _merge(peer: Peer, batch: Batch, choice: Choice, report: SyncReport) -> None
                     raise
     finally:
         shutil.rmtree(target, ignore_errors=True)
+
+
+def _is_collected(peer: Peer, uids: Set[str]) -> bool:
+    """Whether runs were removed for good since, and gc took their rows away."""
+    from wanllmdb._sync.remote_gc import surveyed
+
+    survey = surveyed(peer)
+    return not any(survey.is_live("run", uid) for uid in uids)
 
 
 def _fetched(

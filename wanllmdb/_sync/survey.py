@@ -48,6 +48,7 @@ class Survey:
         labels: What people call things, by uid.
         numbers: Uids that were told under (series, number).
         generations: Targets that were told of (artifact, alias's key, generation).
+        forks: The forks of each run, by uid.
     """
 
     heads: dict[str, int] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Survey:
     labels: dict[str, str] = field(default_factory=dict)
     numbers: dict[tuple[str, int], set[str]] = field(default_factory=dict)
     generations: set[tuple[str, str, int]] = field(default_factory=set)
+    forks: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
         """Take in a batch."""
@@ -83,6 +85,8 @@ class Survey:
         if entity in SERIES:
             place = (document[SERIES[entity]], document["number"])
             self.numbers.setdefault(place, set()).add(uid)
+        if entity == "run" and document["parent"] is not None:
+            self.forks.setdefault(document["parent"]["uid"], set()).add(uid)
         self.labels[uid] = self._label(document)
 
     def _label(self, document: dict[str, Any]) -> str:
@@ -94,12 +98,20 @@ class Survey:
         return f"{entity} {name.get('v', document['uid'])}"
 
     def is_live(self, entity: str, uid: str) -> bool:
-        """Whether some device has not removed a thing for good.
+        """Whether some device has not removed a thing for good, or a fork of it.
 
         Each device's last word counts, for any of them may bring it back.
         """
-        said = self.said.get((entity, uid), {})
-        return not said or any(not each.gone for each in said.values())
+        family, left = {uid}, [uid]
+        while left:  # forks show rows of what they were made from
+            one = left.pop()
+            said = self.said.get((entity, one), {})
+            if not said or any(not each.gone for each in said.values()):
+                return True
+            forks = self.forks.get(one, set()) - family if entity == "run" else set()
+            family |= forks
+            left += forks
+        return False
 
     def wanted(self) -> Iterator[tuple[str, int, str]]:
         """(digest, its size or 0, of what) of blobs that live things name.
