@@ -155,7 +155,7 @@ def _check_remote(remote: Path) -> None:
 def test_a_sync_that_is_killed_at_any_moment_is_gone_on_with(
     prepared: Callable[[], tuple[Laptop, Laptop, Laptop]],
 ) -> None:
-    """The same with a process that SIGKILL ends, wherever it was."""
+    """The same with a process that SIGKILL ends, wherever it was; 80 times."""
     dice = random.Random(SEED)
     here = str(Path(__file__).parent)
     script = (
@@ -164,7 +164,7 @@ def test_a_sync_that_is_killed_at_any_moment_is_gone_on_with(
         " Laptop(Path(sys.argv[2]), r=sys.argv[3]).sync()"
     )
     killed = 0
-    for _ in range(max(POINTS // 6, 4)):
+    for _ in range(POINTS + 8):
         a, b, c = prepared()
         _addressed((a, b, c), a.store.parent)
         remote = a.store.parent / "remote"
