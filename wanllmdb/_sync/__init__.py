@@ -74,7 +74,7 @@ def _fetch_all(peer: Peer, choice: Choice) -> int:
     rows = remotes.things(reader)
     context = documents.Reader(reader, store.data, peer.uid, lambda _: {})
     total = 0
-    for step in ("manifests", "bytes"):
+    for _ in ("manifests", "what they name"):
         wanted: set[str] = set()
         for entity, uid in rows:
             if entity in ("run", "version"):
@@ -82,5 +82,4 @@ def _fetch_all(peer: Peer, choice: Choice) -> int:
                 if document is not None and choice.takes(document):
                     wanted |= blobs_of(store, document).keys()
         total += fetch_all(store, peer.record, peer.remote, wanted)
-        del step
     return total

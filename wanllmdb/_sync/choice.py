@@ -15,14 +15,14 @@ class Choice:
         runs: Uids of runs; empty for all.
         projects: Uids of projects; empty for all.
         artifacts: Uids of artifacts; empty for all.
-        bytes_of_artifacts: Whether what versions hold goes along.
+        with_artifacts: Whether artifacts, their versions and models go along.
         since_us: Only runs that were started since.
     """
 
     runs: frozenset[str] = field(default_factory=frozenset)
     projects: frozenset[str] = field(default_factory=frozenset)
     artifacts: frozenset[str] = field(default_factory=frozenset)
-    bytes_of_artifacts: bool = True
+    with_artifacts: bool = True
     since_us: int | None = None
 
     @property
@@ -35,7 +35,7 @@ class Choice:
         entity = document["entity"]
         if "gone" in document or entity == "project":
             return self.whole or entity == "project"
-        if not self.bytes_of_artifacts and entity not in ("run", "project"):
+        if not self.with_artifacts and entity not in ("run", "project"):
             return False
         if entity == "run":
             return self._takes_run(document)

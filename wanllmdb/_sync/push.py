@@ -33,8 +33,10 @@ from wanllmdb._sync.upload import PACKED_PART, Item, blob_item, upload
 from wanllmdb.errors import IntegrityError, RemoteDeniedError, RemoteError
 from wanllmdb.types import Kind, RunRecord, SyncReport
 
-BATCH_BYTES = 8 << 20
-"""Documents of about so many bytes are told in one batch."""
+BATCH_BYTES = 64 << 20
+"""Documents of about so many bytes are told in one batch: some 20,000 runs. Rows come
+with the last batch of a push, so that one batch is whole, and several are only once
+all of them are there."""
 
 _SERIES = {"version": "artifact", "model_version": "model"}
 

@@ -77,7 +77,7 @@ class _Wanted:
                 for uid in self._artifact(api, name, record, elsewhere)
             )
             or frozenset(made),
-            bytes_of_artifacts=not self.no_artifacts,
+            with_artifacts=not self.no_artifacts,
             since_us=_since(self.since),
         )
 
